@@ -1,0 +1,194 @@
+"""The commands of `l2l`. Each imports what it needs when it runs, so that help and mistakes come at once."""
+
+from __future__ import annotations
+
+import getpass
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from l2l_tasks.context import Context
+
+app = typer.Typer(
+    name="l2l",
+    help="Learning to learn on supercomputers: long optimization campaigns.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+database = typer.Typer(help="The database.", no_args_is_help=True)
+app.add_typer(database, name="db")
+
+CampaignFile = Annotated[Path, typer.Argument(help="a campaign file (YAML)", metavar="FILE")]
+CampaignId = Annotated[str, typer.Argument(help="id of a campaign, as `l2l status` shows it")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="change a field for this run, e.g. --set budget.generations=3", metavar="KEY=VALUE"
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
+
+
+@app.command()
+def validate(files: Annotated[list[Path], typer.Argument(help="campaign files", metavar="FILE...")]) -> None:
+    """Check campaign files: every mistake with its line. Starts nothing."""
+    from l2l_tasks import validation
+    from l2l_tasks.errors import SpecError
+    from l2l_tasks.spec import load_with_source
+
+    problems: list[str] = []
+    for file in files:
+        try:
+            spec, source = load_with_source(file)
+            ready = validation.build(spec, file.parent, source)
+        except SpecError as error:
+            problems += error.problems
+            continue
+        typer.echo(
+            f"{file}: ok: {spec.optimizer.name} on {spec.optimizee.reference} "
+            f"({ready.space.dimension} dimensions), {ready.batch} individuals per generation, {ready.in_flight} in flight, at most {ready.workers} "
+            f"workers at {spec.site}"
+        )
+    if problems:
+        raise SpecError(problems)
+
+
+@app.command()
+def run(file: CampaignFile, changes: Changes = None) -> None:
+    """Run a campaign in this terminal, without Airflow. Ctrl-C pauses it; `l2l resume` goes on."""
+    from l2l_tasks import runner, validation
+    from l2l_tasks.cli.overrides import parse
+    from l2l_tasks.cli.progress import Display
+    from l2l_tasks.spec import apply_overrides, load_with_source
+
+    spec, source = load_with_source(file)
+    if changes:
+        spec = apply_overrides(spec, parse(changes))
+    validation.build(spec, file.parent, source)
+    with _context() as ctx, Display() as display:
+        runner.run(ctx, spec, file.parent, display.show, who=_who())
+
+
+@app.command()
+def status(as_json: AsJson = False) -> None:
+    """All campaigns."""
+    from l2l_tasks.cli import views
+    from l2l_tasks.store import campaigns
+
+    with _context() as ctx, ctx.engine.begin() as connection:
+        found = campaigns.listing(connection)
+    typer.echo(views.as_json(found)) if as_json else views.print_table(found)
+
+
+@app.command()
+def show(campaign: CampaignId, as_json: AsJson = False) -> None:
+    """One campaign: specification, progress, best individual, last events."""
+    from l2l_tasks.cli import views
+
+    with _context() as ctx, ctx.engine.begin() as connection:
+        found = views.details(connection, campaign)
+    typer.echo(views.as_json(found)) if as_json else views.print_details(found)
+
+
+@app.command()
+def stop(
+    campaign: CampaignId, reason: Annotated[str, typer.Option(help="why, for the record")] = "stopped by hand"
+) -> None:
+    """End a campaign and cancel its jobs. Results stay."""
+    from l2l_tasks import steps
+
+    with _context() as ctx:
+        steps.stop(ctx, campaign, _who(), reason)
+    typer.echo(f"{campaign} is stopped; `l2l resume {campaign}` takes it up again")
+
+
+@app.command()
+def resume(
+    campaign: CampaignId,
+    here: Annotated[bool, typer.Option(help="carry a campaign of Airflow on in this terminal")] = False,
+) -> None:
+    """Let a paused or stopped campaign go on from where it is."""
+    from l2l_tasks import runner, steps
+    from l2l_tasks.cli.progress import Display
+    from l2l_tasks.store import campaigns, generations
+
+    with _context() as ctx:
+        steps.resume(ctx, campaign, _who())
+        with ctx.engine.begin() as connection:
+            row = campaigns.get(connection, campaign)
+            last = generations.last(connection, campaign)
+        if here or not row.origin.startswith("airflow:"):
+            with Display() as display:
+                runner.proceed(ctx, campaign, display.show)
+            return
+    generation = 0 if last is None else last.number + (last.told_at is not None)
+    conf = json.dumps({"campaign": campaign, "generation": generation})
+    typer.echo(
+        f"{campaign} may run again. If none of its DAG runs is active, start one in Airflow: "
+        f"trigger the DAG {row.name} with the configuration {conf}"
+    )
+
+
+@app.command()
+def doctor(
+    site: Annotated[list[str] | None, typer.Option(help="only these sites (default: all)")] = None,
+) -> None:
+    """Check the database, Airflow, MLflow and the sites; each failure says what to do."""
+    from l2l_tasks.cli.doctor import examine, report
+
+    if not report(examine(site)):
+        raise typer.Exit(1)
+
+
+@app.command()
+def sites() -> None:
+    """The sites that campaigns can name."""
+    from l2l_tasks.cli.views import print_sites
+
+    print_sites()
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of campaign files, for editors."""
+    from l2l_tasks.spec import json_schema
+
+    typer.echo(json.dumps(json_schema(), indent=2))
+
+
+@database.command()
+def upgrade() -> None:
+    """Create the tables or bring them up to date (as the owner, L2L_DATABASE_OWNER_URL)."""
+    from l2l_tasks import settings
+    from l2l_tasks.errors import UserError
+    from l2l_tasks.store.upgrade import upgrade as bring_up_to_date
+
+    url = settings.value("L2L_DATABASE_OWNER_URL")
+    if not url:
+        raise UserError("L2L_DATABASE_OWNER_URL is not set: give the URL of the role that owns the tables")
+    typer.echo(f"the database is at revision {bring_up_to_date(url)}")
+
+
+@contextmanager
+def _context() -> Iterator[Context]:
+    from l2l_tasks.context import open_context
+
+    ctx = open_context()
+    try:
+        yield ctx
+    finally:
+        ctx.close()
+
+
+def _who() -> str:
+    """The account that typed the command, for the record."""
+    try:
+        return f"cli:{getpass.getuser()}"
+    except (KeyError, OSError):  # an account without a name, as in some containers
+        return "cli"

@@ -1,0 +1,84 @@
+"""What `l2l run` shows while a campaign runs: a line per generation, and a moving line for the present."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.status import Status
+
+COLUMNS = f"{'gen':>5} {'best':>12} {'median':>12} {'best so far':>12} {'ok':>5} {'bad':>4} {'s':>7}"
+
+
+class Display:
+    """Shows a runner's progress; on something that is not a terminal only the lines."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(highlight=False)
+        self._status = Status("beginning", console=self.console)
+        self._campaign = ""
+        self._since = time.monotonic()
+
+    def __enter__(self) -> Self:
+        if self.console.is_terminal:
+            self._status.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._status.stop()
+        if isinstance(error, KeyboardInterrupt) and self._campaign:
+            self.console.print(f"paused; go on with: l2l resume {self._campaign}", markup=False)
+
+    def show(self, event: str, detail: dict[str, Any]) -> None:
+        """Take in one event of the runner."""
+        if event == "begun":
+            self._campaign = detail["campaign"]
+            self.console.print(f"campaign {self._campaign}", style="bold", markup=False)
+            self.console.print(COLUMNS, markup=False)
+        elif event == "waiting":
+            self._status.update(waiting_line(detail))
+        elif event == "told":
+            seconds, self._since = time.monotonic() - self._since, time.monotonic()
+            self.console.print(told_line(detail, seconds), markup=False)
+        elif event == "tracking":
+            self.console.print(
+                f"MLflow: {detail['error']} (the campaign goes on)", style="yellow", markup=False
+            )
+        elif event == "ended":
+            self.console.print(f"{self._campaign} ended: {detail['reason']}", style="bold", markup=False)
+
+
+def waiting_line(detail: dict[str, Any]) -> str:
+    """What the site does at present."""
+    workers = detail.get("workers", [])
+    running = sum(worker.get("state") == "RUNNING" for worker in workers)
+    waits = next((w.get("reason") for w in workers if w.get("state") == "PENDING" and w.get("reason")), None)
+    text = (
+        f"generation {detail['generation']}: {detail['todo']} evaluations wait, {detail['running']} run; "
+        f"{running} of {len(workers)} workers run"
+    )
+    if detail.get("rejected"):
+        return f"{text}; the scheduler refuses: {detail['rejected']}"
+    if not detail.get("known", True):
+        return f"{text}; the scheduler does not answer"
+    return f"{text}; queue: {waits}" if waits and not running else text
+
+
+def told_line(detail: dict[str, Any], seconds: float) -> str:
+    """One finished generation; numbers of the first objective."""
+    fitness, best = detail["fitness"], detail["progress"]["best"]
+    so_far = None if best is None else best["fitness"][0]
+    status = detail["status"]
+    bad = sum(number for name, number in status.items() if name != "ok")
+    return (
+        f"{detail['generation']:>5} {_number(fitness['best'])} {_number(fitness['median'])} "
+        f"{_number([so_far] if so_far is not None else [])} {status.get('ok', 0):>5} {bad:>4} {seconds:>7.1f}"
+    )
+
+
+def _number(values: list[float]) -> str:
+    return f"{values[0]:>12.5g}" if values else f"{'-':>12}"

@@ -1,0 +1,168 @@
+"""Tables and pages of the command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, is_dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from l2l_tasks.store.campaigns import Overview
+
+COLOURS = {"running": "green", "paused": "yellow", "stopped": "red", "finished": "blue"}
+EVENTS_SHOWN = 10
+GENERATIONS_SHOWN = 10
+
+
+def as_json(value: Any) -> str:
+    """JSON of rows and dataclasses; times as ISO 8601."""
+    return json.dumps(value, indent=2, default=_encode)
+
+
+def _encode(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if isinstance(value, datetime):
+        return value.isoformat()
+    raise TypeError(f"cannot print {type(value).__name__} as JSON")
+
+
+def print_table(found: Sequence[Overview]) -> None:
+    """One line per campaign."""
+    if not found:
+        Console().print("no campaigns yet: start one in Airflow or with `l2l run FILE`", markup=False)
+        return
+    table = Table(box=None, pad_edge=False)
+    for name in (
+        "campaign",
+        "status",
+        "site",
+        "gen",
+        "best",
+        "evals",
+        "bad",
+        "workers",
+        "core-h",
+        "told",
+        "reason",
+    ):
+        table.add_column(name, no_wrap=name == "campaign", overflow="fold")
+    for row in found:
+        bad = row.evaluations_failed + row.evaluations_infeasible
+        table.add_row(
+            row.id,
+            Text(row.status, COLOURS.get(row.status, "")),
+            row.site,
+            str(row.generations_told),
+            "-" if not row.best_fitness else ", ".join(f"{value:.4g}" for value in row.best_fitness),
+            f"{row.evaluations_done}/{row.evaluations_total}",
+            str(bad),
+            f"{row.live_workers}+{row.waiting_workers}" if row.waiting_workers else str(row.live_workers),
+            f"{row.core_seconds / 3600:.2f}",
+            ago(row.told_at),
+            Text(row.reason or ""),
+        )
+    Console().print(table)
+
+
+def ago(time: datetime | None, now: datetime | None = None) -> str:
+    """`5 min ago`; `-` when it never happened."""
+    if time is None:
+        return "-"
+    seconds = ((now or datetime.now(UTC)) - time).total_seconds()
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit} ago"
+    return f"{max(0.0, seconds):.0f} s ago"
+
+
+def details(connection: Connection, campaign_id: str) -> dict[str, Any]:
+    """Everything that `l2l show` shows, as plain values. Raises UserError for an unknown campaign."""
+    from l2l_tasks.store import campaigns, events, generations
+
+    row = campaigns.get(connection, campaign_id)
+    told = row.generations_told
+    shown = [
+        generations.get(connection, campaign_id, n) for n in range(max(0, told - GENERATIONS_SHOWN), told)
+    ]
+    return {
+        "campaign": asdict(row),
+        "generations": [{"generation": g.number, **(g.summary or {})} for g in shown if g is not None],
+        "events": [asdict(event) for event in events.recent(connection, campaign_id, EVENTS_SHOWN)],
+    }
+
+
+def print_details(found: Mapping[str, Any]) -> None:
+    """The page of one campaign."""
+    from l2l_tasks.cli.progress import COLUMNS, told_line
+
+    console, row = Console(highlight=False), found["campaign"]
+    console.print(f"{row['id']}  {row['status']}  {row['reason'] or ''}", style="bold", markup=False)
+    for name in (
+        "site",
+        "seed",
+        "origin",
+        "created_at",
+        "ended_at",
+        "mlflow_run_id",
+        "spec_hash",
+        "code_hash",
+    ):
+        console.print(f"{name:>14}  {row[name]}", markup=False)
+    done = row["evaluations_ok"] + row["evaluations_failed"] + row["evaluations_infeasible"]
+    console.print(
+        f"{'evaluations':>14}  {done} of {row['evaluations_total']} ({row['evaluations_failed']} failed, "
+        f"{row['evaluations_infeasible']} infeasible), {row['core_seconds'] / 3600:.3f} core-hours",
+        markup=False,
+    )
+    told = found["generations"]
+    if told:
+        console.print(f"\n{COLUMNS[:-8]}", style="bold", markup=False)
+        for generation in told:
+            console.print(told_line(generation, 0.0)[:-8], markup=False)
+        best = told[-1]["progress"]["best"]
+        if best is not None:
+            console.print("\nbest individual", style="bold")
+            console.print(_yaml(best), markup=False)
+    console.print("specification", style="bold")
+    console.print(_yaml(_without_nulls(row["spec"])), markup=False)
+    console.print("last events", style="bold")
+    for event in found["events"]:
+        console.print(
+            f"{event['at']:%F %T}  {event['kind']}  {event['who']}  {event['detail']}", markup=False
+        )
+
+
+def _yaml(value: Any) -> str:
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nulls(item) for key, item in value.items() if item not in (None, {}, [])}
+    return value
+
+
+def print_sites() -> None:
+    """One line per site profile; one that has mistakes says so."""
+    from l2l_tasks.errors import UserError
+    from l2l_tasks.site import profile
+
+    console = Console(highlight=False)
+    for name in profile.names():
+        try:
+            site = profile.load(name)
+        except UserError as error:
+            console.print(f"{name:<16} has mistakes: {error}", style="red", markup=False)
+            continue
+        where = f"{site.transport}, {site.scheduler.kind}, {site.work}"
+        console.print(f"{name:<16} {site.description or '-'} ({where})", markup=False)

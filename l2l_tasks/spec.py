@@ -1,0 +1,383 @@
+"""CampaignSpec: what a user writes to describe a campaign (YAML, or the JSON of a trigger form).
+
+Light on purpose (pydantic and yaml only): Airflow reads every campaign file each time it parses its DAGs.
+Whether the optimizer, the optimizee and the site exist and fit together is checked by `validation`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from l2l_tasks import spec_yaml
+from l2l_tasks.errors import SpecError
+from l2l_tasks.spec_problems import problems_of, shorten
+from l2l_tasks.spec_types import Duration, Memory, parse_cron
+from l2l_tasks.spec_yaml import Problem, Source
+
+__all__ = ["CampaignSpec", "Problem", "Source", "apply_overrides", "json_schema", "load", "load_with_source"]
+
+OVERRIDE_KEYS = ("low", "high", "log", "choices", "values", "default")
+OWN_SBATCH_OPTIONS = {
+    "--array", "--job-name", "--output", "--error", "--open-mode", "--chdir", "--signal", "--wrap",
+    "--nodes", "--ntasks", "--cpus-per-task", "--mem", "--time", "--partition", "--account", "--qos",
+    "--parsable", "--requeue", "--no-requeue", "--test-only", "--wait", "--export", "--gpus",
+}  # fmt: skip
+
+
+def check_json(value: Any) -> Any:
+    """`value` unchanged when JSON can hold it; raises ValueError (NaN, infinities, other types)."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"must be finite, got {value}")
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise ValueError(f"keys must be texts, got {key!r}")
+            check_json(item)
+    elif isinstance(value, list):
+        for item in value:
+            check_json(item)
+    elif value is not None and not isinstance(value, (str, int, float, bool)):
+        raise ValueError(f"not a plain value: {shorten(value)}")
+    return value
+
+
+def check_override(value: Any) -> Any:
+    """An override of one parameter: a value or list (fixed), or a mapping with new bounds or choices."""
+    check_json(value)
+    if value is None:
+        raise ValueError("expected a value (fixes the parameter) or new bounds such as {low: 0, high: 1}")
+    if not isinstance(value, Mapping):
+        return value
+    unknown = [key for key in value if key not in OVERRIDE_KEYS]
+    if unknown or not value:
+        raise ValueError(f"unknown key {unknown}: allowed are {', '.join(OVERRIDE_KEYS)}")
+    bounds = [value[key] for key in ("low", "high") if key in value]
+    if any(isinstance(b, bool) or not isinstance(b, (int, float)) for b in bounds):
+        raise ValueError(f"low and high must be numbers, got {shorten(value)}")
+    if len(bounds) == 2 and bounds[0] >= bounds[1]:
+        raise ValueError(f"low must be below high, got low {bounds[0]} and high {bounds[1]}")
+    if value.get("log") and any(b <= 0 for b in bounds):
+        raise ValueError(f"a logarithmic range must be above 0, got {shorten(value)}")
+    return value
+
+
+def check_line(value: str) -> str:
+    """A text that goes into a job script: one line, no control characters."""
+    if not value.isprintable():
+        raise ValueError(f"must be one line of printable characters, got {value!r}")
+    return value
+
+
+Options = dict[str, Annotated[Any, BeforeValidator(check_json)]]
+Line = Annotated[str, AfterValidator(check_line)]
+Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.+:,-]+$")]
+Whole = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A part of the specification. A key without a value means its default."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        allow_inf_nan=False,
+        serialize_by_alias=True,
+        populate_by_name=False,
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_empty(cls, data: Any) -> Any:
+        return {key: v for key, v in data.items() if v is not None} if isinstance(data, dict) else data
+
+
+class OptimizeeSpec(Section):
+    """The inner loop: a built-in by `name`, or a `class` ("module:Class") in the folder `path`."""
+
+    name: str | None = Field(default=None, description="a built-in optimizee")
+    class_: str | None = Field(
+        None, alias="class", pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", description="your own: module:Class"
+    )
+    path: str | None = Field(
+        default=None, description="folder of your own optimizee, relative to the campaign file"
+    )
+    options: Options = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Self:
+        if (self.name is None) == (self.class_ is None):
+            raise ValueError("give either name (a built-in) or class and path (your own)")
+        if (self.class_ is None) != (self.path is None):
+            raise ValueError("class and path belong together: class: module:Class, path: its folder")
+        return self
+
+    @property
+    def reference(self) -> str:
+        """The name or the `module:Class`."""
+        return self.name or self.class_ or ""
+
+
+class TasksSpec(Section):
+    """The tasks that an individual is evaluated on, and how its evaluations become one fitness."""
+
+    per_individual: Whole = Field(default=1, description="tasks per individual and generation")
+    fresh: bool = Field(default=True, description="other tasks in every generation")
+    repeats: Whole = Field(default=1, description="evaluations per task, each with its own seed")
+    aggregate: Literal["mean", "median", "worst"] = "mean"
+
+
+class OptimizerSpec(Section):
+    """The outer loop."""
+
+    name: str
+    options: Options = Field(default_factory=dict)
+
+
+class BudgetSpec(Section):
+    """When the campaign ends: at the first limit reached. At least one that surely comes is needed."""
+
+    generations: Whole | None = None
+    evaluations: Whole | None = None
+    core_hours: float | None = Field(default=None, gt=0)
+    wall_time: Duration | None = Field(default=None, gt=0)
+    target: float | None = Field(
+        default=None, description="fitness of the first objective that is good enough"
+    )
+    stagnation: Whole | None = Field(default=None, description="generations without a better individual")
+
+    @model_validator(mode="after")
+    def _ends(self) -> Self:
+        if not any((self.generations, self.evaluations, self.core_hours, self.wall_time)):
+            raise ValueError("needs at least one of generations, evaluations, core_hours, wall_time")
+        return self
+
+
+class ResourcesSpec(Section):
+    """What one worker (one task of the job array) asks the scheduler for."""
+
+    nodes: Whole = 1
+    tasks: Whole = 1
+    cpus: Whole = Field(default=1, description="cores per task")
+    gpus: int | None = Field(default=None, ge=0)
+    memory: Memory | None = Field(default=None, description="per node")
+    time: Duration = Field(default=3600.0, ge=60, validate_default=True, description="lifetime of a worker")
+    partition: Word | None = None
+    account: Word | None = None
+    qos: Word | None = None
+    extra: dict[str, Line | None] = Field(default_factory=dict, description="more sbatch options")
+
+    @field_validator("gpus")
+    @classmethod
+    def _some_gpus(cls, value: int | None) -> int | None:
+        return value or None
+
+    @field_validator("extra")
+    @classmethod
+    def _known_form(cls, extra: dict[str, str | None]) -> dict[str, str | None]:
+        for option in extra:
+            if not re.fullmatch(r"--[a-z][a-z0-9-]*", option):
+                raise ValueError(f"expected long sbatch options such as '--constraint', got {option!r}")
+            if option in OWN_SBATCH_OPTIONS:
+                raise ValueError(f"{option} is set by l2l itself: use the keys of resources, or leave it out")
+        return extra
+
+
+class ExecutionSpec(Section):
+    """How evaluations are kept going at the site."""
+
+    batch: Whole | None = Field(
+        default=None, description="individuals per generation; default: the optimizer's choice"
+    )
+    in_flight: Whole | None = Field(
+        default=None,
+        description="individuals kept at the site (default: batch); more = steady state, no node waits",
+    )
+    workers: Whole | None = Field(default=None, description="most workers at once; default: batch")
+    linger: Duration = Field(default=60.0, validate_default=True, description="how long an idle worker stays")
+    bundle: Whole = Field(default=1, description="evaluations that a worker takes at once")
+    slots: Whole = Field(default=1, description="evaluations that a worker runs side by side")
+    attempts: int = Field(default=3, ge=1, le=100, description="for on_failure: retry")
+    timeout: Duration | None = Field(default=None, gt=0, description="longest time of one evaluation")
+    timeout_factor: float | None = Field(
+        default=None, gt=1, description="the same as a multiple of the median duration"
+    )
+    on_failure: Literal["retry", "worst", "infeasible"] = Field(
+        default="retry",
+        description="failed evaluation: try again (up to attempts), rank last, call it infeasible",
+    )
+
+    @field_validator("in_flight")
+    @classmethod
+    def _at_least_a_batch(cls, value: int | None, info: ValidationInfo) -> int | None:
+        batch = info.data.get("batch")
+        if value is not None and batch is not None and value < batch:
+            raise ValueError(f"must be at least batch ({batch}), got {value}")
+        return value
+
+
+class CampaignSpec(Section):
+    """A campaign: an optimizer that searches the parameters of an optimizee at a site, within a budget."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,39}$", description="small letters, digits and dashes")
+    description: str = ""
+    optimizee: OptimizeeSpec
+    parameters: dict[str, Annotated[Any, BeforeValidator(check_override)]] = Field(
+        default_factory=dict,
+        description="a value fixes a parameter; {low, high, log, choices} changes its range",
+    )
+    tasks: TasksSpec = TasksSpec()
+    optimizer: OptimizerSpec
+    budget: BudgetSpec
+    site: Word = "local"
+    resources: ResourcesSpec = ResourcesSpec()
+    execution: ExecutionSpec = ExecutionSpec()
+    schedule: Annotated[str | None, BeforeValidator(parse_cron)] = Field(
+        default=None, description="cron, to start it regularly"
+    )
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    tags: list[Line] = Field(default_factory=list, max_length=50)
+    owner: Line | None = None
+    note: str | None = None
+
+    @field_validator("execution")
+    @classmethod
+    def _fits_into_worker(cls, value: ExecutionSpec, info: ValidationInfo) -> ExecutionSpec:
+        resources = info.data.get("resources")
+        if resources is not None and value.timeout is not None and value.timeout > resources.time:
+            raise ValueError(
+                f"timeout ({value.timeout:g} s) must not be longer than the lifetime of a worker, "
+                f"resources.time ({resources.time:g} s)"
+            )
+        return value
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the canonical JSON: equal specifications have equal fingerprints."""
+        text = json.dumps(
+            self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), allow_nan=False
+        )
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def load(path: Path) -> CampaignSpec:
+    """Read a campaign file.
+
+    Raises:
+        SpecError: with every mistake that can be seen without importing the optimizer and the optimizee,
+            each as `file:line: field: what is wrong, what is allowed`.
+    """
+    return load_with_source(path)[0]
+
+
+def load_with_source(path: Path) -> tuple[CampaignSpec, Source]:
+    """Like `load`, and the lines of the file, for problems that are found later."""
+    parsed = spec_yaml.read(path)
+    if parsed.problems and parsed.value is None:
+        raise SpecError([parsed.source.text(problem) for problem in parsed.problems])
+    spec, problems = parse(parsed.value)
+    problems = [*parsed.problems, *problems]
+    if spec is None or problems:
+        ordered = sorted(problems, key=lambda problem: parsed.source.line(problem.loc))
+        raise SpecError([parsed.source.text(problem) for problem in ordered])
+    return spec, parsed.source
+
+
+def parse(value: Any) -> tuple[CampaignSpec | None, list[Problem]]:
+    """A specification from plain values, or everything that is wrong with them."""
+    if not isinstance(value, dict):
+        return None, [
+            Problem((), f"expected a campaign (name, optimizee, optimizer, budget), got {shorten(value)}")
+        ]
+    try:
+        return CampaignSpec.model_validate(value), []
+    except ValidationError as error:
+        return None, [*problems_of(error, CampaignSpec), *_unknown_names(value)]
+
+
+def _unknown_names(value: Mapping[str, Any]) -> list[Problem]:
+    """Unknown optimizers and optimizees, so that a file with other mistakes too shows all of them at once."""
+    import optimizees
+    import optimizers
+    from l2l_tasks.spec_problems import did_you_mean
+
+    found = []
+    for section, known in (("optimizee", optimizees.names()), ("optimizer", optimizers.names())):
+        part = value.get(section)
+        name = part.get("name") if isinstance(part, Mapping) else None
+        if isinstance(name, str) and name not in known:
+            hint = did_you_mean(name, known)
+            found.append(
+                Problem((section, "name"), f"unknown {section} {name!r}{hint} (known: {', '.join(known)})")
+            )
+    return found
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of a campaign file, for editors and forms."""
+    schema = CampaignSpec.model_json_schema(by_alias=True)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+SHORT_OVERRIDES = {
+    **{key: ("execution", key) for key in ("batch", "in_flight", "workers")},
+    "optimizer": ("optimizer", "name"),
+}
+
+
+def apply_overrides(spec: CampaignSpec, overrides: Mapping[str, Any]) -> CampaignSpec:
+    """A copy with some fields changed, as a trigger form or the command line asks for.
+
+    Args:
+        spec: the specification of the file.
+        overrides: new values by dotted name (`budget.generations`), or by the short names `batch`,
+            `in_flight`, `workers` and `optimizer`. None changes nothing. Another optimizer starts from
+            its default options.
+
+    Raises:
+        SpecError: a field is unknown or a value is not allowed; all mistakes at once.
+    """
+    data = spec.model_dump(mode="json")
+    names = {}
+    for name, value in overrides.items():
+        if value is None:
+            continue
+        loc = SHORT_OVERRIDES.get(name, tuple(name.split(".")))
+        names[loc] = name
+        if (
+            loc == ("optimizer", "name")
+            and value != spec.optimizer.name
+            and "optimizer.options" not in overrides
+        ):
+            data["optimizer"]["options"] = {}
+        inner: Any = data
+        for key in loc[:-1]:
+            inner = inner.setdefault(key, {}) if isinstance(inner, dict) else None
+        if not isinstance(inner, dict):
+            raise SpecError([f"override {name}: there is no such field"])
+        inner[loc[-1]] = value
+    changed, problems = parse(data)
+    if changed is None:
+        raise SpecError([f"override {names.get(_strings(p.loc), p.field)}: {p.message}" for p in problems])
+    return changed
+
+
+def _strings(loc: spec_yaml.Loc) -> tuple[str, ...]:
+    return tuple(str(part) for part in loc)

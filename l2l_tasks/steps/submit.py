@@ -1,0 +1,165 @@
+"""Submit: ask the optimizer, put the evaluations into the site's pool, see that workers come.
+
+Three parts, each of which may be repeated: the individuals are asked and stored in one transaction;
+the site is prepared; the bundles are put. What the site holds already it skips by name.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from itertools import groupby
+from typing import Any
+
+from sqlalchemy import Connection
+
+from l2l_tasks.context import Context
+from l2l_tasks.errors import SitePermanentError, UserError
+from l2l_tasks.planning import bundle_name, evaluation_seed
+from l2l_tasks.steps import stored
+from l2l_tasks.steps.open_site import open_at_site
+from l2l_tasks.steps.optimizer_state import load_optimizer, pack_state
+from l2l_tasks.steps.stored import StoredCampaign
+from l2l_tasks.store import campaigns, evaluations, events, generations, workers, workload
+from l2l_tasks.store.evaluations import Outstanding
+from l2l_tasks.store.generations import NewEvaluation, NewIndividual
+from l2l_tasks.store.workers import WorkerRow
+
+PoolStatus = Mapping[str, Any]
+
+
+def submit(ctx: Context, campaign_id: str, generation: int) -> PoolStatus | None:
+    """Bring one generation to the site; the site's pool status, or None when it was told already.
+
+    Raises:
+        UserError: the campaign has ended, or an earlier generation is unfinished.
+        SitePermanentError: the scheduler refuses the workers; the message is the site's.
+        SiteTransientError: the site did not answer; submit again.
+    """
+    with ctx.engine.begin() as connection:
+        campaign = stored.lock(connection, campaign_id)
+        if _ask(connection, campaign, generation):
+            return None
+    open_at_site(ctx, campaign)
+    with ctx.engine.begin() as connection:
+        outstanding = evaluations.outstanding(connection, campaign_id)
+        median = evaluations.duration_median(connection, campaign_id)
+    bundles = make_bundles(campaign, outstanding, timeout(campaign, median))
+    status = ctx.site(campaign.row.site).submit(
+        campaign_id, bundles, workers=campaign.workers, forget_before=generation
+    )
+    raise_refusal(status)
+    with ctx.engine.begin() as connection:
+        generations.mark_submitted(connection, campaign_id, generation)
+        if status["known"]:
+            workers.upsert(connection, campaign_id, worker_rows(status), all_live=True)
+        if campaign.row.status == "paused":
+            campaigns.set_status(connection, campaign_id, "running", "submitted again", who="submit")
+        detail = {"generation": generation, "evaluations": len(outstanding), "workers": status["submitted"]}
+        events.add(connection, campaign_id, "submitted", detail, "submit")
+    return status
+
+
+def worker_rows(status: PoolStatus) -> list[WorkerRow]:
+    """The workers as the scheduler shows them; one that has not started yet has only its future id."""
+
+    def row(w: Mapping[str, Any]) -> WorkerRow:
+        worker = w["worker"] or f"{w['job']}_{w['index']}_{w['restart']}"
+        return WorkerRow(worker, w["job"], w["index"], w["restart"], w["state"], w["raw"], w["reason"])
+
+    return [row(w) for w in status["workers"]]
+
+
+def raise_refusal(status: PoolStatus) -> None:
+    """Raise what the scheduler said when it refused workers and none is there to do the work."""
+    if status.get("rejected") and not status.get("workers"):
+        raise SitePermanentError(
+            f"the scheduler refuses the workers: {status['rejected']}. "
+            "Mend `resources` in the campaign or the site profile, then resume the campaign."
+        )
+
+
+def _ask(connection: Connection, campaign: StoredCampaign, generation: int) -> bool:
+    """Store the generation's individuals unless they are; whether the generation was told already."""
+    if campaign.row.status in ("stopped", "finished"):
+        raise UserError(f"campaign {campaign.row.id} is {campaign.row.status}: {campaign.row.reason}")
+    existing = generations.get(connection, campaign.row.id, generation)
+    if existing is not None:
+        return existing.told_at is not None
+    last = generations.last(connection, campaign.row.id)
+    expected = 0 if last is None else last.number + 1
+    if generation != expected or (last is not None and last.told_at is None):
+        raise UserError(
+            f"campaign {campaign.row.id}: generation {generation} cannot be asked; the next one is "
+            f"{expected if last is None or last.told_at is not None else last.number}"
+        )
+    optimizer = load_optimizer(connection, campaign)
+    number = campaign.in_flight - workload.counts(connection, campaign.row.id).untold
+    suggestions = optimizer.ask(number)
+    plan = campaign.tasks
+    rows = [
+        NewEvaluation(
+            individual=s.id,
+            task_index=task,
+            repeat=repeat,
+            task={"split": "train", "index": task, "seed": campaign.row.seed},
+            seed=evaluation_seed(campaign.row.seed, s.id, task, repeat),
+            nonce=secrets.token_hex(8),
+        )
+        for s in suggestions
+        for task in plan.indices(generation)
+        for repeat in range(plan.repeats)
+    ]
+    generations.ask_generation(
+        connection,
+        campaign.row.id,
+        generation,
+        [NewIndividual(s.id, s.params) for s in suggestions],
+        rows,
+        pack_state(optimizer, generation, "asked"),
+    )
+    return False
+
+
+def timeout(campaign: StoredCampaign, median: float | None) -> float:
+    """Seconds that one evaluation may take: absolute, and relative to the median so far if asked for."""
+    execution = campaign.spec.execution
+    longest = campaign.spec.resources.time if execution.timeout is None else execution.timeout
+    if execution.timeout_factor is None or median is None:
+        return longest
+    # A median of milliseconds would make the limit as short as a scheduling hiccup.
+    return min(longest, max(execution.timeout_factor * median, 1.0))
+
+
+def make_bundles(
+    campaign: StoredCampaign, outstanding: list[Outstanding], seconds: float
+) -> list[dict[str, Any]]:
+    """The outstanding evaluations as bundles, `execution.bundle` evaluations each."""
+    plan, size = campaign.tasks, campaign.spec.execution.bundle
+
+    def name(e: Outstanding) -> str:
+        offset = plan.indices(e.generation).index(e.task_index) * plan.repeats + e.repeat
+        return bundle_name(e.generation, e.individual, offset, plan.evaluations, size)
+
+    ordered = sorted(outstanding, key=lambda e: (e.generation, e.individual, e.task_index, e.repeat))
+    return [bundle(key, list(group), seconds) for key, group in groupby(ordered, key=name)]
+
+
+def bundle(name: str, group: list[Outstanding], seconds: float) -> dict[str, Any]:
+    """One bundle as the site reads it."""
+    return {
+        "bundle": name,
+        "generation": group[0].generation,
+        "timeout": seconds,
+        "evaluations": [
+            {
+                "key": f"{e.individual}.{e.task_index}.{e.repeat}",
+                "nonce": e.nonce,
+                "attempt": e.attempt,
+                "params": e.params,
+                "task": e.task,
+                "seed": e.seed,
+            }
+            for e in group
+        ],
+    }

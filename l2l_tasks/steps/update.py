@@ -1,0 +1,168 @@
+"""Update: tell the optimizer, decide whether the campaign goes on, and note what is to be logged."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import Connection
+
+from l2l_tasks.context import Context
+from l2l_tasks.errors import UserError
+from l2l_tasks.planning import Decision, Progress, Told, decide, describe, judge, losses, told_sha256
+from l2l_tasks.steps import stored
+from l2l_tasks.steps.optimizer_state import load_optimizer, pack_state
+from l2l_tasks.steps.stored import StoredCampaign
+from l2l_tasks.store import campaigns, evaluations, generations, outbox, workers, workload
+from l2l_tasks.store.evaluations import CompleteIndividual
+from l2l_tasks.store.generations import ToldIndividual
+from optimizers.base import Evaluated, Optimizer
+
+
+def update(ctx: Context, campaign_id: str, generation: int) -> Decision:
+    """Tell one generation, in one transaction with the optimizer's new state.
+
+    Returns:
+        The decision; a second call returns the stored one. A campaign that does not run proceeds to
+        nothing and tells nothing.
+
+    Raises:
+        UserError: the generation has not been asked or collected.
+    """
+    with ctx.engine.begin() as connection:
+        campaign = stored.lock(connection, campaign_id)
+        row = generations.get(connection, campaign_id, generation)
+        if row is not None and row.told_at is not None:
+            return _stored(row)
+        if campaign.row.status != "running":
+            return Decision(False, f"campaign is {campaign.row.status}: {campaign.row.reason}", generation)
+        if row is None or row.collected_at is None:
+            raise UserError(f"campaign {campaign_id}: generation {generation} is not collected yet")
+        return _tell(connection, campaign, generation)
+
+
+def decision(ctx: Context, campaign_id: str, generation: int) -> Decision:
+    """The decision that `update` stored; a campaign stopped or paused since then does not proceed."""
+    with ctx.engine.begin() as connection:
+        campaign = stored.get(connection, campaign_id)
+        row = generations.get(connection, campaign_id, generation)
+    if row is None or row.told_at is None:
+        return Decision(False, f"generation {generation} is not told yet", generation)
+    if campaign.row.status not in ("running", "finished"):
+        return Decision(False, f"campaign is {campaign.row.status}: {campaign.row.reason}", generation + 1)
+    return _stored(row)
+
+
+def _stored(row: generations.Generation) -> Decision:
+    """The decision of a generation that was told."""
+    assert row.summary is not None
+    return Decision(**row.summary["decision"])
+
+
+def _tell(connection: Connection, campaign: StoredCampaign, generation: int) -> Decision:
+    complete = evaluations.complete_untold(connection, campaign.row.id)
+    told = [
+        judge(
+            c.index,
+            c.params,
+            [(status, fitness) for _, _, status, fitness in c.evaluations],
+            campaign.spec.tasks.aggregate,
+            campaign.spec.execution.on_failure,
+            campaign.directions,
+        )
+        for c in complete
+    ]
+    optimizer = load_optimizer(connection, campaign)
+    optimizer.tell(
+        [
+            Evaluated(
+                t.index, None if t.fitness is None else losses(t.fitness, campaign.directions), t.status
+            )
+            for t in told
+        ]
+    )
+    previous = generations.get(connection, campaign.row.id, generation - 1) if generation else None
+    summary, verdict = _summarise(connection, campaign, generation, previous, told, complete, optimizer)
+    best = summary["progress"]["best"]
+    generations.tell_generation(
+        connection,
+        campaign.row.id,
+        generation,
+        [ToldIndividual(t.index, t.status, t.fitness) for t in told],
+        pack_state(optimizer, generation, "told"),
+        summary,
+        told_sha256(previous.told_sha256 if previous else None, told),
+        best=None if best is None else (best["index"], best["fitness"]),
+    )
+    outbox.add(connection, campaign.row.id, generation, _payload(campaign, generation, told, summary))
+    if not verdict.proceed:
+        campaigns.set_status(connection, campaign.row.id, "finished", verdict.reason, who="update")
+    return verdict
+
+
+def _summarise(
+    connection: Connection,
+    campaign: StoredCampaign,
+    generation: int,
+    previous: generations.Generation | None,
+    told: list[Told],
+    complete: list[CompleteIndividual],
+    optimizer: Optimizer,
+) -> tuple[dict[str, Any], Decision]:
+    """The generation's summary, and the decision that follows from it."""
+    direction = campaign.directions[0]
+    done = sum(len(c.evaluations) for c in complete)
+    before = Progress.from_json(previous.summary["progress"]) if previous and previous.summary else Progress()
+    progress = before.advance(told, done, direction)
+    core_seconds = workers.core_seconds(connection, campaign.row.id)
+    verdict = decide(
+        campaign.budget,
+        generation,
+        progress,
+        core_seconds / 3600,
+        time.time() - campaign.row.created_at.timestamp(),
+        direction,
+    )
+    recommendation = optimizer.recommend()
+    summary = {
+        "told": len(told),
+        "status": {s: sum(t.status == s for t in told) for s in ("ok", "failed", "infeasible")},
+        "objectives": campaign.objective_names,
+        "fitness": asdict(describe(told, campaign.directions)),
+        "progress": progress.to_json(),
+        "recommended": None if recommendation is None else recommendation.params,
+        "diagnostics": optimizer.diagnostics(),
+        "evaluations": workload.totals(connection, campaign.row.id, generation, [t.index for t in told]),
+        "core_seconds": core_seconds,
+        "decision": asdict(verdict),
+    }
+    return summary, verdict
+
+
+def _payload(
+    campaign: StoredCampaign, generation: int, told: list[Told], summary: dict[str, Any]
+) -> dict[str, Any]:
+    """What the outbox keeps for MLflow: numbers by name, and the population."""
+    metrics: dict[str, float] = {}
+    for i, name in enumerate(campaign.objective_names):
+        for statistic, values in summary["fitness"].items():
+            if values:
+                metrics[f"{name}/{statistic}"] = values[i]
+        if summary["progress"]["best"] is not None:
+            metrics[f"{name}/best_so_far"] = summary["progress"]["best"]["fitness"][i]
+    metrics |= {f"optimizer/{name}": value for name, value in summary["diagnostics"].items()}
+    metrics |= {f"individuals/{status}": float(n) for status, n in summary["status"].items()}
+    metrics |= {f"evaluations/{name}": float(n) for name, n in summary["evaluations"].items()}
+    metrics["evaluations/total"] = float(summary["progress"]["evaluations"])
+    metrics["core_seconds"] = summary["core_seconds"]
+    return {
+        "generation": generation,
+        "told_at": int(time.time() * 1000),
+        "metrics": metrics,
+        "best": summary["progress"]["best"],
+        "population": [
+            {"individual": t.index, "status": t.status, "fitness": t.fitness, "params": dict(t.params)}
+            for t in told
+        ],
+    }

@@ -1,0 +1,38 @@
+"""Wait: what has to be left at the site before a generation can be collected."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from l2l_tasks.context import Context
+from l2l_tasks.steps import stored
+from l2l_tasks.store import generations, workload
+
+
+@dataclass(frozen=True)
+class WaitRequest:
+    """One campaign's part of a site's poll.
+
+    Attributes:
+        campaign: its id.
+        site: name of the site.
+        workers: most workers at once.
+        target: evaluations left in the pool at which the wait is over.
+    """
+
+    campaign: str
+    site: str
+    workers: int
+    target: int
+
+
+def remaining_target(ctx: Context, campaign_id: str, generation: int) -> WaitRequest | None:
+    """What to wait for, or None when nothing is: told already, or the campaign does not run."""
+    with ctx.engine.begin() as connection:
+        campaign = stored.get(connection, campaign_id)
+        row = generations.get(connection, campaign_id, generation)
+        untold = workload.counts(connection, campaign_id).untold
+    if campaign.row.status != "running" or row is None or row.told_at is not None:
+        return None
+    surplus = max(0, untold - campaign.batch)
+    return WaitRequest(campaign_id, campaign.row.site, campaign.workers, surplus * campaign.tasks.evaluations)

@@ -1,0 +1,212 @@
+"""Inner loops: the built-in optimizees by name, users' own from a folder, and their code for the site.
+
+Importing this package is cheap; an optimizee's module is imported when it is asked for.
+Staged to the site with every optimizee: standard library only, Python 3.8 syntax.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import hashlib
+import importlib
+import inspect
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple
+
+if TYPE_CHECKING:
+    from optimizees.base import Optimizee
+
+BUILT_IN: Dict[str, str] = {
+    "ackley": "optimizees.functions:Ackley",
+    "brunel": "optimizees.brunel:Brunel",
+    "rastrigin": "optimizees.functions:Rastrigin",
+    "rosenbrock": "optimizees.functions:Rosenbrock",
+    "sphere": "optimizees.functions:Sphere",
+}
+STAGED = ("optimizees/__init__.py", "optimizees/base.py", "optimizers/__init__.py", "optimizers/space.py")
+RESERVED = ("optimizees", "optimizers", "l2l_tasks")
+MAX_FILE_BYTES = 4 * 2**20
+MAX_FILES = 500
+MAX_TOTAL_BYTES = 16 * 2**20
+
+_ROOT = Path(__file__).resolve().parent.parent
+_importing = threading.RLock()
+
+
+@dataclass(frozen=True)
+class CodeBundle:
+    """An optimizee's code as it is staged to a site.
+
+    Attributes:
+        sha256: fingerprint of the files (names and contents): equal bundles have equal names at the site.
+        files: contents by relative path, with "/" between folders.
+        entry: "module:Class", importable when the unpacked folder is on the import path.
+    """
+
+    sha256: str
+    files: Mapping[str, bytes]
+    entry: str
+
+
+def names() -> List[str]:
+    """The built-in optimizees."""
+    return sorted(BUILT_IN)
+
+
+def load(reference: str, options: Mapping[str, Any], path: Optional[Path] = None) -> Optimizee:
+    """An optimizee: a built-in by name, or `module:Class` from the folder `path`.
+
+    Raises OptimizeeError: unknown name, module or class that cannot be imported; OptionsError: wrong options.
+    """
+    from optimizees.base import OptimizeeError, OptionsError
+
+    if path is not None and not path.is_dir():
+        raise OptimizeeError(f"{path}: no such folder (it must hold the module of your optimizee)")
+    with _importing, _on_path(path):
+        found = _find_class(reference, path)
+        _check_option_names(reference, found, options)
+        try:
+            optimizee: Optimizee = found(**dict(options))
+        except (TypeError, ValueError) as error:
+            raise OptionsError(f"optimizee {reference!r}: {error}") from error
+    return optimizee
+
+
+def code_bundle(reference: str, path: Optional[Path] = None) -> CodeBundle:
+    """The files that the site needs to run an optimizee (see `load`).
+
+    For a user's class this is the whole folder `path` apart from hidden files and caches.
+    Raises OptimizeeError when the folder is missing or holds more than code and small data.
+    """
+    from optimizees.base import OptimizeeError
+
+    files = {name: (_ROOT / name).read_bytes() for name in STAGED}
+    if path is None:
+        entry = _built_in(reference)
+        name = entry.partition(":")[0].replace(".", "/") + ".py"
+        files[name] = (_ROOT / name).read_bytes()
+    else:
+        entry = reference
+        own = dict(_folder_files(path))
+        taken = sorted({name.split("/")[0].partition(".")[0] for name in own} & set(RESERVED))
+        if taken:
+            raise OptimizeeError(
+                f"{path}: the names {', '.join(taken)} belong to the framework: rename yours"
+            )
+        if reference.partition(":")[0].replace(".", "/") + ".py" not in own:
+            raise OptimizeeError(f"{path}: there is no {reference.partition(':')[0]}.py in it")
+        files.update(own)
+    return CodeBundle(_fingerprint(files), files, entry)
+
+
+def _built_in(name: str) -> str:
+    from optimizees.base import OptimizeeError
+
+    if name not in BUILT_IN:
+        close = difflib.get_close_matches(name, BUILT_IN, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise OptimizeeError(f"unknown optimizee {name!r}{hint} (known: {', '.join(names())})")
+    return BUILT_IN[name]
+
+
+def _find_class(reference: str, path: Optional[Path]) -> Any:
+    from optimizees.base import Optimizee, OptimizeeError
+
+    module_name, _, class_name = (reference if path is not None else _built_in(reference)).partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        raise OptimizeeError(
+            f"cannot import {module_name!r} of optimizee {reference!r}: {type(error).__name__}: {error} "
+            "(import simulators inside evaluate only; the controller does not have them)"
+        ) from error
+    if path is not None and not _inside(module, path):
+        raise OptimizeeError(f"the name {module_name!r} belongs to another module ({module!r}): rename yours")
+    found = getattr(module, class_name, None)
+    if not (inspect.isclass(found) and issubclass(found, Optimizee)):
+        raise OptimizeeError(
+            f"{module_name!r} has no class {class_name!r} derived from optimizees.base.Optimizee"
+        )
+    if inspect.isabstract(found):
+        missing = ", ".join(sorted(found.__abstractmethods__))
+        raise OptimizeeError(f"class {class_name!r} of {module_name!r} lacks: {missing}")
+    return found
+
+
+def _check_option_names(reference: str, found: Any, options: Mapping[str, Any]) -> None:
+    """Name a misspelt option before Python's own, less helpful TypeError does."""
+    from optimizees.base import OptionsError
+
+    allowed = inspect.signature(found).parameters
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in allowed.values()):
+        return
+    for name in options:
+        if name not in allowed:
+            close = difflib.get_close_matches(name, allowed, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            known = ", ".join(allowed) or "none"
+            raise OptionsError(f"optimizee {reference!r} has no option {name!r}{hint} (options: {known})")
+
+
+@contextlib.contextmanager
+def _on_path(folder: Optional[Path]) -> Iterator[None]:
+    """Import from `folder` first, and forget its modules afterwards.
+
+    Two campaigns may both bring a `model.py`: neither may be given the other's.
+    """
+    if folder is None:
+        yield
+        return
+    place = str(folder.resolve())
+    before = set(sys.modules)
+    sys.path.insert(0, place)
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.path.remove(place)
+        for name in set(sys.modules) - before:
+            if _inside(sys.modules[name], folder):
+                del sys.modules[name]
+
+
+def _inside(module: Any, folder: Path) -> bool:
+    """Whether a module was imported from a file below `folder`."""
+    file = getattr(module, "__file__", None)
+    return file is not None and folder.resolve() in Path(file).resolve().parents
+
+
+def _folder_files(folder: Path) -> Iterable[Tuple[str, bytes]]:
+    """The files of a user's folder by relative path; refuses what does not belong into a code bundle."""
+    from optimizees.base import OptimizeeError
+
+    if not folder.is_dir():
+        raise OptimizeeError(f"{folder}: no such folder (it must hold the module of your optimizee)")
+    count = total = 0
+    for file in sorted(folder.rglob("*")):
+        relative = file.relative_to(folder)
+        hidden = any(part.startswith(".") or part == "__pycache__" for part in relative.parts)
+        if hidden or not file.is_file():
+            continue
+        size = file.stat().st_size
+        count, total = count + 1, total + size
+        if size > MAX_FILE_BYTES or total > MAX_TOTAL_BYTES or count > MAX_FILES:
+            raise OptimizeeError(
+                f"{file}: too much for a code bundle (up to {MAX_FILES} files, {MAX_FILE_BYTES // 2**20} MiB "
+                f"each, {MAX_TOTAL_BYTES // 2**20} MiB in all): put data at the site, give its path as option"
+            )
+        yield relative.as_posix(), file.read_bytes()
+
+
+def _fingerprint(files: Mapping[str, bytes]) -> str:
+    """SHA-256 over the names and contents, independent of the order and of archive formats."""
+    total = hashlib.sha256()
+    for name in sorted(files):
+        content = files[name]
+        total.update(f"{len(name.encode())}:{name}:{len(content)}:".encode())
+        total.update(content)
+    return total.hexdigest()

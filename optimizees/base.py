@@ -1,0 +1,192 @@
+"""The contract of an optimizee: the inner loop of learning to learn, run at the site for one individual.
+
+This module is staged to the site with every optimizee: standard library and numpy, Python 3.8 syntax.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Dict, List, Mapping, Optional, Sequence, cast
+
+import numpy as np
+
+from optimizers.space import Space
+
+DIRECTIONS = ("minimize", "maximize")
+SPLITS = ("train", "test")
+
+
+class Infeasible(Exception):
+    """The parameters cannot be simulated (a blow-up, a broken constraint): an answer, not a failure."""
+
+
+class OptimizeeError(ValueError):
+    """An optimizee that is unknown, cannot be imported, was given wrong options, or breaks the contract."""
+
+
+class OptionsError(OptimizeeError):
+    """Options that an optimizee does not take."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """One component of the fitness: its name and whether it is minimised or maximised."""
+
+    name: str
+    direction: str = "minimize"
+
+    def __post_init__(self) -> None:
+        if self.direction not in DIRECTIONS:
+            raise OptimizeeError(
+                f"objective {self.name!r}: direction must be 'minimize' or 'maximize', got {self.direction!r}"
+            )
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one evaluation found.
+
+    Attributes:
+        fitness: one finite number per objective, in the order and the direction of the objectives.
+        metrics: further numbers that are recorded but not optimised.
+        curve: performance of the inner loop against its own experience (empty when there is none).
+    """
+
+    fitness: Sequence[float]
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    curve: Sequence[float] = ()
+
+
+@dataclass(frozen=True)
+class Context:
+    """Where and until when an evaluation runs.
+
+    Attributes:
+        seed: the evaluation's seed, for simulators that want a number rather than a numpy generator.
+        scratch: an existing folder of this evaluator's own; emptied by the worker, not by the optimizee.
+        deadline: the time (s since the epoch) at which the evaluation is killed; None: no limit.
+    """
+
+    seed: int
+    scratch: Path
+    deadline: Optional[float] = None
+
+    def remaining(self) -> float:
+        """Seconds until the deadline (negative when it has passed, infinite when there is none)."""
+        return math.inf if self.deadline is None else self.deadline - time.time()
+
+
+class TaskFamily:
+    """The tasks that an individual may be confronted with, sampled by (split, index, seed).
+
+    `size` is the number of different tasks of a split; None when every index gives another task.
+    """
+
+    size: Optional[int] = None
+
+    def task(self, split: str, index: int, seed: int) -> Dict[str, Any]:
+        """The task as JSON values: the same arguments always give the same task, in every process.
+
+        `split` is "train" (seen by the optimizer) or "test" (held out); they must not overlap.
+        """
+        raise NotImplementedError
+
+
+class SingleTask(TaskFamily):
+    """The family of optimizees that know one task only; it has no parameters."""
+
+    size = 1
+
+    def task(self, split: str, index: int, seed: int) -> Dict[str, Any]:  # noqa: ARG002
+        return {}
+
+
+class Optimizee(ABC):
+    """An inner loop. Subclasses give `space` and `evaluate`, and options as keyword arguments of `__init__`.
+
+    The controller imports the class too (for its space, objectives and tasks), so simulators are imported
+    inside `evaluate` only. `__init__` raises ValueError or TypeError with a clear text for wrong options.
+    An evaluation depends on its arguments only: the same parameters, task and seed give the same result.
+    """
+
+    summary: ClassVar[str] = ""
+    objectives: Sequence[Objective] = (Objective("loss"),)
+
+    @abstractmethod
+    def space(self) -> Space:
+        """The parameters that the optimizer chooses."""
+
+    def family(self) -> TaskFamily:
+        """The family of tasks that individuals are evaluated on."""
+        return SingleTask()
+
+    @abstractmethod
+    def evaluate(
+        self, params: Dict[str, Any], task: Dict[str, Any], rng: np.random.Generator, context: Context
+    ) -> Result:
+        """Run the inner loop once; raises Infeasible for parameters that cannot be simulated.
+
+        `params` are JSON values as `Space.decode` gives them. Any other exception is a failed evaluation.
+        """
+
+    def evaluate_json(self, request: Mapping[str, Any]) -> Dict[str, Any]:
+        """Answer a request of the worker; final. Exceptions other than Infeasible propagate.
+
+        Args:
+            request: {"params", "task", "seed", "scratch": path, "deadline": s since the epoch or None}.
+
+        Returns:
+            {"status": "ok", "fitness", "metrics", "curve"} or {"status": "infeasible", "reason"}. Values
+            are handed on as they are, only as JSON types: it is the worker that refuses NaN and the like.
+        """
+        context = Context(int(request["seed"]), Path(request["scratch"]), request.get("deadline"))
+        rng = np.random.Generator(np.random.PCG64(context.seed))
+        try:
+            result = cast(object, self.evaluate(dict(request["params"]), dict(request["task"]), rng, context))
+        except Infeasible as reason:
+            return {"status": "infeasible", "reason": str(reason) or "no reason given"}
+        if not isinstance(result, Result):
+            name = type(self).__name__
+            raise OptimizeeError(f"{name}.evaluate must return a Result, got {type(result).__name__}")
+        return {
+            "status": "ok",
+            "fitness": [_plain(value) for value in result.fitness],
+            "metrics": {str(key): _plain(value) for key, value in result.metrics.items()},
+            "curve": [_plain(value) for value in result.curve],
+        }
+
+
+def check_number(
+    name: str, value: object, low: float = -math.inf, high: float = math.inf, *, open_low: bool = False
+) -> float:
+    """`value` as a finite float within [low, high] (or above `low`); OptionsError names the option."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise OptionsError(f"option {name!r} must be a number, got {value!r}")
+    if value < low or value > high or (open_low and value == low):
+        lower = f"above {low:g}" if open_low else f"at least {low:g}"
+        upper = "" if math.isinf(high) else f" and at most {high:g}"
+        raise OptionsError(f"option {name!r} must be {lower}{upper}, got {value!r}")
+    return float(value)
+
+
+def check_whole(name: str, value: object, low: int) -> int:
+    """`value` as an int of at least `low`; OptionsError with the option's name."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise OptionsError(f"option {name!r} must be a whole number, got {value!r}")
+    if value < low:
+        raise OptionsError(f"option {name!r} must be at least {low}, got {value!r}")
+    return value
+
+
+def _plain(value: Any) -> Any:
+    """numpy scalars and arrays as Python's own types; everything else untouched."""
+    if isinstance(value, (np.generic, np.ndarray)):
+        return value.tolist()
+    if isinstance(value, (list, tuple)):
+        items: List[Any] = [_plain(item) for item in value]
+        return items
+    return value

@@ -1,0 +1,120 @@
+"""Real-coded genetic algorithm: robust on rugged and mixed spaces, and never waits for a generation.
+
+(mu + lambda) selection, binary choice between blend crossover and a copy of a parent, Gaussian mutation.
+The operators and the strong selection (tournaments of 15) are those of the L2L framework's genetic
+algorithm (Yegenoglu et al., "Exploring parameter and hyper-parameter spaces of neuroscience models on
+high performance computers with Learning to Learn", Frontiers in Computational Neuroscience 16, 2022);
+blend crossover: Eshelman and Schaffer, "Real-coded genetic algorithms and interval-schemata" (1993).
+Elitism and the refusal of duplicates are added.
+
+Steady state comes for free: parents are always the best mu told so far, whoever is still being evaluated.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from optimizers.base import Capabilities, FloatArray, Optimizer, Options
+
+SMALLEST_POPULATION = 4
+_ROUNDS = 20  # attempts at children that differ from all known ones, before duplicates are accepted
+
+
+class GeneticOptions(Options):
+    """Options of `genetic`."""
+
+    population: int | None = Field(
+        None, ge=SMALLEST_POPULATION, description="mu, parents kept; null: as many as the first ask"
+    )
+    tournament: int = Field(15, ge=1, description="candidates for each parent; more is greedier")
+    crossover: float = Field(0.5, ge=0, le=1, description="probability that a child has two parents")
+    blend: float = Field(0.5, ge=0, description="how far a child may lie outside its parents (alpha)")
+    mutation: float = Field(0.1, gt=0, le=1, description="standard deviation, as a share of each range")
+    mutation_rate: float | None = Field(
+        None, gt=0, le=1, description="probability per coordinate; null: 0.3 / dimension, at least 0.02"
+    )
+
+
+class Genetic(Optimizer):
+    """Population of the best mu individuals told, sorted by loss."""
+
+    name = "genetic"
+    summary = "Genetic algorithm: robust on rugged or mixed spaces; keeps every node busy."
+    format_version = 1
+    Options: ClassVar[type[GeneticOptions]] = GeneticOptions
+    capabilities = Capabilities(objectives="single", asynchronous=True)
+    options: GeneticOptions
+
+    def _start(self) -> None:
+        self._size = self.options.population or 0  # 0: the first ask will tell
+        self._ids = np.empty(0, dtype=np.int64)
+        self._genomes = np.empty((0, self.space.dimension))
+        self._losses = np.empty(0)
+
+    def _sample(self, n: int) -> FloatArray:
+        if not self._size:
+            self._size = n if n >= SMALLEST_POPULATION else self.default_batch(self.space.dimension)
+        known = {self._key(genome) for genome in [*self._genomes, *self._pending.values()]}
+        chosen: list[FloatArray] = []
+        for last in [False] * (_ROUNDS - 1) + [True]:
+            for child in self._children(n - len(chosen)):
+                key = self._key(child)
+                if last or key not in known:
+                    known.add(key)
+                    chosen.append(child)
+            if len(chosen) == n:
+                break
+        return np.array(chosen)
+
+    def _children(self, n: int) -> FloatArray:
+        """`n` new genomes: uniform ones until mu individuals were told and one of them has a loss."""
+        parents = int(np.isfinite(self._losses).sum())
+        d, rng = self.space.dimension, self._rng
+        if len(self._losses) < self._size or not parents:
+            return rng.random((n, d))
+        # The population is sorted, so the smallest index wins a tournament.
+        first, second = rng.integers(0, parents, (2, self.options.tournament, n)).min(axis=1)
+        one, other = self._genomes[first], self._genomes[second]
+        alpha = self.options.blend
+        share = (1 + 2 * alpha) * rng.random((n, d)) - alpha
+        crossed = rng.random((n, 1)) < self.options.crossover
+        child: FloatArray = np.where(crossed, (1 - share) * one + share * other, one)
+        rate = self.options.mutation_rate or max(0.02, 0.3 / d)
+        mutated = rng.random((n, d)) < rate
+        # Whoever would be a copy of a parent is mutated in at least one coordinate.
+        mutated[np.arange(n), rng.integers(0, d, n)] |= (child == one).all(axis=1)
+        child = child + mutated * rng.standard_normal((n, d)) * self.options.mutation
+        return np.clip(child, 0.0, 1.0)
+
+    def _key(self, genome: FloatArray) -> str:
+        """Equal for genomes that stand for the same parameters."""
+        return json.dumps(self.space.decode(genome), sort_keys=True)
+
+    def _learn(self, ids: npt.NDArray[np.int64], genomes: FloatArray, losses: FloatArray) -> None:
+        all_ids = np.concatenate([self._ids, ids])
+        all_losses = np.concatenate([self._losses, losses[:, 0]])
+        best = np.lexsort((all_ids, all_losses))[: self._size]  # failures, at infinity, come last
+        self._genomes = np.concatenate([self._genomes, genomes])[best]
+        self._ids, self._losses = all_ids[best], all_losses[best]
+
+    def _figures(self) -> dict[str, float]:
+        finite = self._losses[np.isfinite(self._losses)]
+        figures = {"population": float(len(self._losses)), "parents": float(len(finite))}
+        if len(finite):
+            figures["median_loss"] = float(np.median(finite))
+            # Mean over the coordinates of the standard deviation; 0 means that the population is one point.
+            figures["diversity"] = float(self._genomes[: len(finite)].std(axis=0).mean())
+        return figures
+
+    def _save(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+        arrays = {"ids": self._ids, "genomes": self._genomes, "losses": self._losses}
+        return {"size": self._size}, arrays
+
+    def _restore(self, own: dict[str, Any], arrays: dict[str, npt.NDArray[Any]]) -> None:
+        self._size = own["size"]
+        self._ids, self._genomes, self._losses = arrays["ids"], arrays["genomes"], arrays["losses"]

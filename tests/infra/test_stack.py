@@ -1,0 +1,140 @@
+"""The local stack as it runs: nobody but its owner gets in, and it comes back from every kill."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import psycopg2
+import pytest
+import requests
+
+from infra import postgres as embedded
+from infra.stack import bringup, processes
+from infra.stack import credentials as keys
+from infra.stack.components import COMPONENTS
+from infra.stack.supervisor import Supervisor
+from tests.support.stack import Stack, wait_for
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def secrets_of(stack: Stack) -> list[str]:
+    """Every password and key of the stack."""
+    cluster = embedded.load(stack.layout.postgres)
+    return [*keys.load_or_make(stack.layout).values(), *cluster.passwords.values()]
+
+
+def stack_processes(stack: Stack) -> Iterator[psutil.Process]:
+    """The supervisor and everything below it."""
+    supervisor = psutil.Process(int(stack.layout.supervisor_pid.read_text()))
+    yield supervisor
+    yield from supervisor.children(recursive=True)
+
+
+def files_of(folder: Path) -> Iterator[Path]:
+    yield from (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+def wait_for_another_session(stack: Stack, name: str, old: int) -> None:
+    file = stack.layout.session(name)
+    complaint = f"{name} was not started anew"
+    wait_for(lambda: file.exists() and stack.session(name) != old, 120, lambda: complaint)
+
+
+def test_every_file_with_a_secret_is_private(stack: Stack) -> None:
+    """Passwords and keys: files of mode 0600 only, and never a log."""
+    secrets = [secret.encode() for secret in secrets_of(stack)]
+    holders = []
+    for path in files_of(stack.home):
+        data = path.read_bytes()
+        if any(secret in data for secret in secrets):
+            holders.append(path)
+            assert path.stat().st_mode & 0o077 == 0, f"{path} can be read by others"
+            assert not path.is_relative_to(stack.layout.logs), f"a secret is in the log {path}"
+    assert stack.layout.env in holders
+    assert stack.layout.credentials in holders
+
+
+def test_no_secret_is_on_a_command_line(stack: Stack) -> None:
+    """`ps` shows every account the command lines of all processes."""
+    seen = 0
+    for process in stack_processes(stack):
+        try:
+            line = Path(f"/proc/{process.pid}/cmdline").read_text(errors="replace")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        seen += 1
+        assert not any(secret in line for secret in secrets_of(stack)), f"a secret is in: {line[:60]}..."
+    assert seen > len(COMPONENTS)
+
+
+def test_listens_on_loopback_only(stack: Stack) -> None:
+    """No port can be reached from another machine."""
+    addresses = set()
+    for process in stack_processes(stack):
+        try:
+            found = process.net_connections(kind="inet")
+        except psutil.NoSuchProcess:
+            continue
+        addresses |= {(c.laddr.ip, c.laddr.port) for c in found if c.status == psutil.CONN_LISTEN}
+    assert len(addresses) >= 3, "PostgreSQL, Airflow and MLflow listen"
+    assert {ip for ip, _ in addresses} == {"127.0.0.1"}
+
+
+def test_asks_for_a_password(stack: Stack) -> None:
+    """PostgreSQL, Airflow and MLflow are closed to other accounts of this machine."""
+    anonymous = requests.get(f"{stack.mlflow_url}/api/2.0/mlflow/experiments/get?experiment_id=0", timeout=30)
+    assert anonymous.status_code == 401
+    known = requests.get(anonymous.url, auth=stack.mlflow_account, timeout=30)
+    assert known.status_code == 200
+    assert requests.get(f"{stack.airflow.url}/api/v2/dags", timeout=30).status_code == 401
+    assert "dags" in stack.airflow.get("dags")
+    cluster = embedded.load(stack.layout.postgres)
+    with pytest.raises(psycopg2.OperationalError, match="password"):
+        psycopg2.connect(host="127.0.0.1", port=cluster.port, user="l2l_app", dbname="l2l", password="wrong")
+
+
+def test_supervisor_socket_is_private(stack: Stack) -> None:
+    """Who reaches the supervisor's socket runs programs as the owner."""
+    socket = stack.layout.supervisor_socket
+    assert socket.stat().st_mode & 0o077 == 0
+    assert socket.parent.stat().st_mode & 0o077 == 0
+
+
+def test_up_again_changes_nothing(stack: Stack) -> None:
+    """`make up` on a healthy stack restarts nothing."""
+    before = {name: stack.session(name) for name in COMPONENTS}
+    bringup.up(stack.layout, lambda _text: None)
+    assert {name: stack.session(name) for name in COMPONENTS} == before
+
+
+def test_comes_back_from_kills_without_orphans(stack: Stack) -> None:
+    """SIGKILL to the scheduler (whose idle executor workers would live on for ever, deaf to SIGTERM), to the
+    guard of the triggerer, and to PostgreSQL, which makes other components end as well."""
+    stack.wait_until_healthy()
+    old = {name: stack.session(name) for name in COMPONENTS}
+    assert len(processes.members(old["scheduler"])) > 2, "the scheduler has forked workers"
+    guard = Supervisor(stack.layout).states()["triggerer"].pid
+    for pid in (old["scheduler"], guard, old["postgres"]):
+        os.kill(pid, signal.SIGKILL)
+    for name in ("scheduler", "triggerer", "postgres"):
+        wait_for_another_session(stack, name, old[name])
+        assert processes.members(old[name]) == [], f"the killed {name} has left processes"
+    stack.wait_until_healthy()
+    for name in COMPONENTS:
+        leaders = [p for p in stack_processes(stack) if p.pid == stack.session(name)]
+        assert len(leaders) == 1, f"{name} does not run exactly once"
+
+
+def test_airflow_reads_the_repository(stack: Stack) -> None:
+    """The DAG processor finds the DAGs and can import everything that they need."""
+    wait_for(
+        lambda: stack.airflow.get("dags")["total_entries"] > 0,
+        120,
+        lambda: str(stack.airflow.get("importErrors")),
+    )
+    assert stack.airflow.get("importErrors")["import_errors"] == []

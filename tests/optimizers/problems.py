@@ -1,0 +1,127 @@
+"""Spaces, loss functions and a fixed history of asks and tells, shared by the tests of optimizers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import optimizers
+from optimizers.base import Evaluated, Optimizer, Suggestion
+from optimizers.space import Categorical, Fixed, Float, Int, Ordinal, Space
+
+Loss = Callable[[npt.NDArray[np.float64]], float]
+
+MIXED = Space(
+    {
+        "rate": Float(1e-4, 1.0, log=True, default=0.01),
+        "weights": Float(-2.0, 2.0, shape=(2, 2)),
+        "layers": Int(1, 5),
+        "width": Int(1, 1000, log=True),
+        "kernel": Categorical(["exp", "alpha", "delta"]),
+        "order": Ordinal([1, 2, 4, 8]),
+        "model": Fixed("iaf_psc_alpha"),
+    }
+)
+
+
+def box(dimension: int, bound: float = 5.0) -> Space:
+    """One array parameter x of this many reals in [-bound, bound]."""
+    return Space({"x": Float(-bound, bound, shape=(dimension,))})
+
+
+def mixed_loss(params: dict[str, Any]) -> float:
+    """A loss over MIXED with its optimum inside; whole numbers and choices matter."""
+    weights = np.array(params["weights"])
+    return float(
+        (math.log10(params["rate"]) + 2.5) ** 2
+        + ((weights - 0.5) ** 2).sum()
+        + abs(params["layers"] - 4)
+        + abs(math.log(params["width"] / 30))
+        + {"exp": 1.0, "alpha": 0.0, "delta": 2.0}[params["kernel"]]
+        + abs(math.log2(params["order"]) - 2)
+    )
+
+
+def sphere(x: npt.NDArray[np.float64]) -> float:
+    return float(((x - 0.3) ** 2).sum())
+
+
+def rosenbrock(x: npt.NDArray[np.float64]) -> float:
+    return float((100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2).sum())
+
+
+def ellipsoid(x: npt.NDArray[np.float64]) -> float:
+    """Condition number 10^6."""
+    return float((10 ** (6 * np.arange(len(x)) / (len(x) - 1)) * (x - 0.3) ** 2).sum())
+
+
+def rastrigin(x: npt.NDArray[np.float64]) -> float:
+    y = x - 0.3
+    return float((10 + y**2 - 10 * np.cos(2 * np.pi * y)).sum())
+
+
+def fresh(name: str, space: Space = MIXED, seed: int = 1, **options: Any) -> Optimizer:
+    return optimizers.get(name)(space, 1, options, seed)
+
+
+def restored(optimizer: Optimizer) -> Optimizer:
+    """A copy by way of the state."""
+    return type(optimizer).from_state(
+        optimizer.state(), optimizer.space, optimizer.n_objectives, optimizer.options
+    )
+
+
+def minimise(optimizer: Optimizer, loss: Loss, budget: int, batch: int) -> float:
+    """Spend `budget` evaluations on `loss` of the parameter x; the lowest loss seen."""
+    best = math.inf
+    for _ in range(budget // batch):
+        asked = optimizer.ask(batch)
+        losses = [loss(np.array(s.params["x"])) for s in asked]
+        best = min(best, *losses)
+        optimizer.tell([Evaluated(s.id, (value,)) for s, value in zip(asked, losses, strict=True)])
+    return best
+
+
+def judged(suggestion: Suggestion) -> Evaluated:
+    """Every third individual fails, every seventh is infeasible; the losses of the others have ties."""
+    if suggestion.id % 3 == 1:
+        return Evaluated(suggestion.id, None, "failed")
+    if suggestion.id % 7 == 3:
+        return Evaluated(suggestion.id, None, "infeasible")
+    return Evaluated(suggestion.id, (float(round(mixed_loss(suggestion.params) * 2)),))
+
+
+STEPS = 40
+
+
+def history(
+    optimizer: Optimizer, first: int = 0, pending: dict[int, Suggestion] | None = None
+) -> Iterator[str]:
+    """Steps `first` to STEPS - 1 of a fixed history; yields a text about each step that was done.
+
+    Even steps ask for a varying number, odd ones tell a part of those pending, newest first. `pending` are
+    the suggestions in flight when step `first` begins; it is kept up to date.
+    """
+    pending = {} if pending is None else pending
+    for step in range(first, STEPS):
+        if step % 2 == 0:
+            asked = optimizer.ask(5 + step % 5)
+            pending.update({s.id: s for s in asked})
+            yield json.dumps([[s.id, s.params] for s in asked])
+        else:
+            chosen = sorted(pending, reverse=True)[: max(1, len(pending) - step % 4)]
+            optimizer.tell([judged(pending.pop(i)) for i in chosen])
+            recommendation = optimizer.recommend()
+            yield json.dumps(recommendation and recommendation.params)
+
+
+def digest(texts: list[str], optimizer: Optimizer) -> str:
+    """sha256 of what happened and of the state it led to."""
+    whole = "\n".join(texts).encode() + optimizer.state()
+    return hashlib.sha256(whole).hexdigest()

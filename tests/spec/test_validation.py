@@ -1,0 +1,168 @@
+"""The deep check: names, options, bounds and sizes against the real optimizers, optimizees and sites."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import optimizers
+from l2l_tasks import validation
+from l2l_tasks.errors import SpecError
+from l2l_tasks.spec import CampaignSpec, load, load_with_source
+from tests.spec.documents import line_of, text_of
+from tests.support.local_site import LocalSite
+
+CAMPAIGNS = Path(__file__).resolve().parent.parent.parent / "campaigns"
+TWO = """
+from optimizees.base import Objective, Optimizee, Result, TaskFamily
+from optimizers.space import Float, Space
+
+class Family(TaskFamily):
+    size = 3
+    def task(self, split, index, seed):
+        return {task}
+
+class Two(Optimizee):
+    objectives = {objectives}
+    def space(self):
+        {space}
+    def family(self):
+        return Family()
+    def evaluate(self, params, task, rng, context):
+        return Result([0.0])
+"""
+OBJECTIVES = '(Objective("a"), Objective("b"))'
+SPACE = 'return Space({"a": Float(0.0, 1.0)})'
+
+
+@pytest.fixture
+def base(local_site: LocalSite) -> dict[str, Any]:
+    """A campaign that can run."""
+    return {
+        "name": "deep",
+        "optimizee": {"name": "sphere", "options": {"dimension": 3}},
+        "optimizer": {"name": "cmaes"},
+        "budget": {"generations": 1},
+        "site": local_site.name,
+    }
+
+
+def found(document: dict[str, Any], folder: Path = CAMPAIGNS) -> dict[str, str]:
+    """Field -> message of every problem."""
+    return {p.field: p.message for p in validation.check(CampaignSpec.model_validate(document), folder)}
+
+
+def test_prepares_what_a_campaign_needs(base: dict[str, Any]) -> None:
+    base |= {"parameters": {"x": {"low": 0.0, "high": 1.0}}, "execution": {"workers": 2}}
+    ready = validation.build(CampaignSpec.model_validate(base), CAMPAIGNS)
+    assert ready.space.decode([1.0, 1.0, 1.0]) == {"x": [1.0, 1.0, 1.0]}
+    assert ready.batch == optimizers.get("cmaes").default_batch(3)
+    assert (ready.in_flight, ready.workers) == (ready.batch, 2)
+    assert ready.code.entry == "optimizees.functions:Sphere"
+    assert ready.profile.name == base["site"]
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "message"),
+    [
+        ({"optimizee": {"name": "spere"}}, "optimizee.name", "did you mean 'sphere'"),
+        ({"optimizer": {"name": "cmase"}}, "optimizer.name", "Did you mean 'cmaes'"),
+        (
+            {"optimizer": {"name": "cmaes", "options": {"population": 0}}},
+            "optimizer.options.population",
+            "at least 4",
+        ),
+        (
+            {"optimizer": {"name": "cmaes", "options": {"sigm": 1}}},
+            "optimizer.options.sigm",
+            "did you mean 'sigma'",
+        ),
+        ({"optimizee": {"name": "sphere", "options": {"dim": 2}}}, "optimizee.options", "no option 'dim'"),
+        ({"optimizee": {"name": "sphere", "options": {"dimension": 0}}}, "optimizee.options", "at least 1"),
+        ({"parameters": {"y": 1.0}}, "parameters.y", "no such parameter"),
+        ({"parameters": {"x": {"low": 50.0}}}, "parameters.x", "low"),
+        ({"parameters": {"x": {"choices": [1, 2]}}}, "parameters.x", "choices"),
+        ({"parameters": {"x": [1.0, 2.0]}}, "parameters.x", "3 elements"),
+        ({"parameters": {"x": 1.0}}, "parameters", "nothing is left to optimise"),
+        ({"tasks": {"per_individual": 2}}, "tasks.per_individual", "use repeats"),
+        ({"execution": {"in_flight": 2}}, "execution.in_flight", "at least batch (7)"),
+        ({"site": "nowhere"}, "site", "no site profile 'nowhere'"),
+        ({"optimizee": {"class": "two:Two", "path": "nowhere"}}, "optimizee.class", "no such folder"),
+    ],
+)
+def test_a_mistake_is_found_where_it_is(
+    base: dict[str, Any], change: dict[str, Any], field: str, message: str
+) -> None:
+    problems = found(base | change)
+    assert list(problems) == [field]
+    assert message in problems[field]
+
+
+def test_all_problems_come_at_once(base: dict[str, Any]) -> None:
+    base |= {
+        "optimizer": {"name": "cmaes", "options": {"sigma": 0, "population": 1}},
+        "parameters": {"y": 1.0, "x": {"low": 99.0}},
+        "tasks": {"per_individual": 5},
+        "site": "nowhere",
+    }
+    assert set(found(base)) == {
+        "optimizer.options.sigma", "optimizer.options.population", "parameters.y", "parameters.x",
+        "tasks.per_individual", "site",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("parts", "field", "message"),
+    [
+        ({}, "optimizer.name", "optimises one objective, the optimizee has 2 (a, b)"),
+        ({"objectives": "()"}, "optimizee.class", "objectives"),
+        ({"objectives": '(Objective("a"), Objective("a"))'}, "optimizee.class", "different names"),
+        ({"space": "raise KeyError('lost')"}, "optimizee.class", "space() raised KeyError"),
+        ({"task": "{'a': float('nan')}", "objectives": '(Objective("a"),)'}, "tasks", "must be finite"),
+        ({"task": "[]", "objectives": '(Objective("a"),)'}, "tasks", "must be a mapping"),
+        ({"task": "1 / 0", "objectives": '(Objective("a"),)'}, "tasks", "ZeroDivisionError"),
+    ],
+)
+def test_mistakes_of_an_own_optimizee_are_explained(
+    base: dict[str, Any], tmp_path: Path, parts: dict[str, str], field: str, message: str
+) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    text = TWO
+    for name, default in (("task", "{}"), ("objectives", OBJECTIVES), ("space", SPACE)):
+        text = text.replace("{" + name + "}", parts.get(name, default))
+    (own / "two.py").write_text(text)
+    problems = found(base | {"optimizee": {"class": "two:Two", "path": "own"}}, tmp_path)
+    assert list(problems) == [field]
+    assert message in problems[field]
+
+
+def test_enough_tasks_are_enough(base: dict[str, Any], tmp_path: Path) -> None:
+    text = TWO.replace("{task}", "{}").replace("{objectives}", '(Objective("a"),)').replace("{space}", SPACE)
+    (tmp_path / "two.py").write_text(text)
+    own = {"optimizee": {"class": "two:Two", "path": "."}}
+    assert found(base | own | {"tasks": {"per_individual": 3}}, tmp_path) == {}
+    assert list(found(base | own | {"tasks": {"per_individual": 4}}, tmp_path)) == ["tasks.per_individual"]
+
+
+def test_deep_problems_have_lines_too(base: dict[str, Any], tmp_path: Path) -> None:
+    text = text_of(base | {"parameters": {"y": 1.0}, "site": "nowhere"})
+    file = tmp_path / "c.yaml"
+    file.write_text(text)
+    spec, source = load_with_source(file)
+    with pytest.raises(SpecError) as caught:
+        validation.build(spec, tmp_path, source)
+    starts = {problem.split(": ")[0] for problem in caught.value.problems}
+    assert starts == {f"{file}:{line_of(text, loc)}" for loc in (("parameters", "y"), ("site",))}
+    with pytest.raises(SpecError, match="campaign deep: site: "):
+        validation.build(spec, tmp_path)
+
+
+@pytest.mark.parametrize("file", sorted(CAMPAIGNS.glob("*.yaml")), ids=lambda file: str(file.stem))
+def test_shipped_campaigns_are_valid_with_shipped_sites(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("L2L_SITES", "")
+    spec = load(file)
+    assert spec.name == file.stem
+    assert validation.check(spec, file.parent) == []

@@ -1,0 +1,43 @@
+"""A context on a real database and a real local site, and a small campaign for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+
+from l2l_tasks.context import Context
+from l2l_tasks.spec import CampaignSpec
+from tests.support.local_site import LocalSite
+
+
+def campaign_spec(site: str, **changes: Any) -> CampaignSpec:
+    """A campaign of a few milliseconds per generation."""
+    spec: dict[str, Any] = {
+        "name": "small",
+        "optimizee": {"name": "sphere", "options": {"dimension": 2}},
+        "optimizer": {"name": "cmaes"},
+        "budget": {"generations": 3},
+        "site": site,
+        "execution": {"batch": 4, "workers": 2, "linger": 20, "timeout": 20},
+        "seed": 7,
+    }
+    return CampaignSpec.model_validate({**spec, **changes})
+
+
+@pytest.fixture
+def ctx(engine: Engine, local_site: LocalSite) -> Iterator[Context]:
+    """Open connections to the test's own database and site."""
+    context = Context(engine)
+    yield context
+    for client in context._sites.values():
+        client.close()
+
+
+@pytest.fixture
+def base_dir() -> Path:
+    """Folder of campaign files."""
+    return Path(__file__).parent

@@ -1,0 +1,150 @@
+"""The pure part of a campaign: seeds, bundles, verdicts, budgets."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from l2l_tasks.planning import (
+    Budget,
+    Direction,
+    Progress,
+    TaskPlan,
+    Told,
+    aggregate,
+    bundle_name,
+    decide,
+    describe,
+    evaluation_seed,
+    judge,
+    losses,
+    told_sha256,
+)
+
+finite = st.floats(allow_nan=False, allow_infinity=False, width=32)
+
+
+@given(st.integers(0, 2**63), st.integers(0, 10**6), st.integers(0, 10**4), st.integers(0, 100))
+def test_seed_fits_every_simulator_and_depends_on_its_place_only(s: int, i: int, t: int, r: int) -> None:
+    seed = evaluation_seed(s, i, t, r)
+    assert 1 <= seed < 2**31
+    assert seed == evaluation_seed(s, i, t, r)
+
+
+def test_seeds_of_neighbours_differ() -> None:
+    seeds = {evaluation_seed(1, i, t, r) for i in range(50) for t in range(5) for r in range(5)}
+    assert len(seeds) == 50 * 5 * 5
+
+
+def test_fresh_tasks_never_repeat_and_fixed_tasks_always_do() -> None:
+    fresh, fixed = TaskPlan(3, 1, True), TaskPlan(3, 1, False)
+    assert [i for g in range(4) for i in fresh.indices(g)] == list(range(12))
+    assert all(fixed.indices(g) == [0, 1, 2] for g in range(4))
+
+
+@given(st.integers(1, 9), st.integers(1, 5), st.integers(1, 7), st.integers(0, 50))
+def test_bundles_hold_at_most_their_size(population: int, evaluations: int, size: int, first: int) -> None:
+    names = [
+        bundle_name(3, i, k, evaluations, size)
+        for i in range(first, first + population)
+        for k in range(evaluations)
+    ]
+    assert max(names.count(n) for n in names) <= size
+    assert names == sorted(names)
+
+
+@given(st.lists(st.tuples(finite, finite), min_size=1, max_size=20))
+def test_worst_is_never_better_than_the_mean(values: list[tuple[float, float]]) -> None:
+    directions: list[Direction] = ["minimize", "maximize"]
+    worst, mean = aggregate(values, "worst", directions), aggregate(values, "mean", directions)
+    assert worst[0] >= mean[0] or math.isclose(worst[0], mean[0], abs_tol=1e-9)
+    assert worst[1] <= mean[1] or math.isclose(worst[1], mean[1], abs_tol=1e-9)
+
+
+def test_losses_turn_maximised_objectives_round() -> None:
+    assert losses([1.0, 2.0], ["minimize", "maximize"]) == (1.0, -2.0)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "on_failure", "status"),
+    [
+        ([("ok", [1.0]), ("ok", [3.0])], "retry", "ok"),
+        ([("ok", [1.0]), ("failed", None)], "retry", "failed"),
+        ([("ok", [1.0]), ("failed", None)], "worst", "failed"),
+        ([("ok", [1.0]), ("failed", None)], "infeasible", "infeasible"),
+        ([("ok", [1.0]), ("infeasible", None)], "retry", "infeasible"),
+    ],
+)
+def test_verdict_on_an_individual(outcomes: list[Any], on_failure: str, status: str) -> None:
+    told = judge(7, {"x": 1}, outcomes, "mean", on_failure, ["minimize"])
+    assert told.status == status
+    assert told.fitness == ([2.0] if status == "ok" else None)
+
+
+def test_fingerprint_depends_on_history_order_and_values() -> None:
+    a = Told(0, {"x": 1.0}, "ok", [1.0])
+    b = Told(1, {"x": 2.0}, "failed", None)
+    assert told_sha256(None, [a, b]) == told_sha256(None, [a, b])
+    assert len({told_sha256(None, [a, b]), told_sha256(None, [b, a]), told_sha256("0", [a, b])}) == 3
+
+
+@given(st.lists(st.lists(st.one_of(st.none(), finite), min_size=1, max_size=5), min_size=1, max_size=8))
+def test_best_so_far_never_gets_worse(generations: list[list[float | None]]) -> None:
+    progress, last = Progress(), math.inf
+    for values in generations:
+        told = [
+            Told(i, {}, "ok" if v is not None else "failed", None if v is None else [v])
+            for i, v in enumerate(values)
+        ]
+        progress = Progress.from_json(progress.advance(told, len(told), "minimize").to_json())
+        best = math.inf if progress.best is None else progress.best["fitness"][0]
+        assert best <= last
+        assert (progress.stagnant == 0) == (best < last)
+        last = best
+    assert progress.evaluations == sum(len(v) for v in generations)
+
+
+BEST = Progress(evaluations=40, best={"index": 3, "params": {}, "fitness": [0.5]}, stagnant=2)
+
+
+@pytest.mark.parametrize(
+    ("budget", "proceeds"),
+    [
+        (Budget(), True),
+        (Budget(generations=5), False),
+        (Budget(generations=6), True),
+        (Budget(evaluations=40), False),
+        (Budget(evaluations=41), True),
+        (Budget(core_hours=1.0), False),
+        (Budget(core_hours=1.1), True),
+        (Budget(wall_time=60.0), False),
+        (Budget(wall_time=61.0), True),
+        (Budget(target=0.5), False),
+        (Budget(target=0.4), True),
+        (Budget(stagnation=2), False),
+        (Budget(stagnation=3), True),
+    ],
+)
+def test_each_budget_ends_the_campaign_when_it_is_used_up(budget: Budget, proceeds: bool) -> None:
+    decision = decide(budget, 4, BEST, core_hours=1.0, wall_time=60.0, direction="minimize")
+    assert decision.proceed is proceeds
+    assert decision.next_generation == 5
+    assert (decision.reason is None) == proceeds
+
+
+def test_target_of_a_maximised_objective_is_reached_from_below() -> None:
+    decision = decide(Budget(target=0.4), 4, BEST, 0.0, 0.0, "maximize")
+    assert not decision.proceed
+    assert decide(Budget(target=0.6), 4, BEST, 0.0, 0.0, "maximize").proceed
+
+
+def test_statistics_leave_out_what_failed() -> None:
+    told = [Told(0, {}, "ok", [1.0]), Told(1, {}, "failed", None), Told(2, {}, "ok", [3.0])]
+    statistics = describe(told, ["minimize"])
+    assert (statistics.best, statistics.mean) == ([1.0], [2.0])
+    assert (statistics.median, statistics.std) == ([2.0], [1.0])
+    assert describe([told[1]], ["minimize"]).best == []
