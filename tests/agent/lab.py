@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from l2l_tasks.agent import build, results
+from l2l_tasks.agent import build, frame, results
 from l2l_tasks.agent.pool import Pool
 from l2l_tasks.agent.results import Line, ResultLine, WorkerLine
 from l2l_tasks.agent.staging import fingerprint
@@ -154,10 +155,13 @@ def singles(params: Sequence[Mapping[str, Any]], timeout: float | None = 30.0) -
 
 
 class Site:
-    """A site's work folder with one campaign."""
+    """A site's work folder with one campaign.
 
-    def __init__(self, work: Path, python: str = sys.executable) -> None:
-        self.work, self.python = work, python
+    Workers always run from the real zipapp; the controller's commands only with `processes`.
+    """
+
+    def __init__(self, work: Path, python: str = sys.executable, processes: bool = False) -> None:
+        self.work, self.python, self.processes = work, python, processes
         content = build.build()
         self.program = work / "agent" / build.name(content)
         self.program.parent.mkdir(parents=True)
@@ -166,17 +170,18 @@ class Site:
         self.pool = Pool(self.folder)
 
     def ask(self, command: str, **request: Any) -> dict[str, Any]:
-        """The raw reply to a command, through a real process and the frame."""
+        """The reply to a command, through the frame; in a process of its own if `processes`."""
         body = {"token": TOKEN, "work": str(self.work), "command": command, **request}
-        ran = subprocess.run(
-            [self.python, str(self.program), "call"],
-            input=json.dumps(body).encode(),
-            capture_output=True,
-            timeout=120,
-            check=True,
-        )
+        stdin = json.dumps(body).encode()
+        if self.processes:
+            argv = [self.python, str(self.program), "call"]
+            stdout = subprocess.run(argv, input=stdin, capture_output=True, timeout=120, check=True).stdout
+        else:
+            stream = io.BytesIO()
+            assert frame.call(io.BytesIO(stdin), stream) == 0
+            stdout = stream.getvalue()
         begin, end = f"\n<<<L2L {TOKEN}\n".encode(), f"\n{TOKEN} L2L>>>\n".encode()
-        reply: dict[str, Any] = json.loads(ran.stdout.split(begin)[1].split(end)[0])
+        reply: dict[str, Any] = json.loads(stdout.split(begin)[1].split(end)[0])
         return reply
 
     def call(self, command: str, **request: Any) -> dict[str, Any]:
@@ -205,6 +210,7 @@ class Site:
             "slots": 1,
             "linger": 0.0,
             "python": self.python,
+            "agent": str(self.program),
             "env": {"LAB": "1"},
             "limits": {"line_bytes": 262144, "depth": 8},
             "scheduler": {"kind": "local", "max_workers": 4},
@@ -217,7 +223,7 @@ class Site:
         self.call("open", campaign=CAMPAIGN, config=self.config(source, **changes))
 
     def put(self, bundles: Sequence[Mapping[str, Any]]) -> None:
-        """Into the pool without any worker being submitted (STOP is there meanwhile)."""
+        """Into the pool, without any worker being submitted."""
         self.call("submit", campaign=CAMPAIGN, bundles=list(bundles), workers=0, forget_before=0)
 
     def start_worker(self, job: str = "P1", index: int = 0, **environment: str) -> subprocess.Popen[bytes]:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle as Names
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, consumes, invariant, precondition, rule
 
 from l2l_tasks.agent import files, results
 from l2l_tasks.agent.files import LineWriter
@@ -130,7 +130,9 @@ class PoolMachine(RuleBasedStateMachine):
             made = [lab.evaluation(first + n, {}) for n in range(size)]
             self.all_keys |= {e["key"] for e in made}
             self.all_bundles.append(Bundle.parse(lab.bundle(len(self.all_bundles), made)))
-        assert self.pool.put(self.all_bundles[-len(sizes) :]) == [b.name for b in self.all_bundles[-len(sizes) :]]
+        assert self.pool.put(self.all_bundles[-len(sizes) :]) == [
+            b.name for b in self.all_bundles[-len(sizes) :]
+        ]
 
     @precondition(lambda self: self.all_bundles)
     @rule(data=st.data())
@@ -161,16 +163,8 @@ class PoolMachine(RuleBasedStateMachine):
         if close and worker.bundle is not None:
             worker.close_bundle()
 
-    @rule(
-        worker=workers,
-        own_fault=st.booleans(),
-        after=st.integers(0, 1),
-        before=st.booleans(),
-        torn=st.booleans(),
-    )
-    def settle_and_die(
-        self, worker: SimulatedWorker, own_fault: bool, after: int, before: bool, torn: bool
-    ) -> None:
+    @rule(worker=consumes(workers), own_fault=st.booleans(), torn=st.booleans(), before=st.booleans())
+    def die(self, worker: SimulatedWorker, own_fault: bool, torn: bool, before: bool) -> None:
         """SIGKILL of a worker, a settling that is killed, and one that runs to its end."""
         if torn:
             worker.torn_line()
@@ -222,7 +216,7 @@ class PoolMachine(RuleBasedStateMachine):
         assert self.pool.names() == {b.name for b in self.all_bundles}
 
 
-PoolMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+PoolMachine.TestCase.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
 TestPool = PoolMachine.TestCase
 
 

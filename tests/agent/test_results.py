@@ -42,9 +42,7 @@ def result_lines(draw: st.DrawFn) -> ResultLine:
         status=status,
         final=draw(st.booleans()) or status != "failed",
         fitness=draw(st.lists(finite, min_size=1, max_size=5)) if status == "ok" else None,
-        metrics=draw(
-            st.dictionaries(st.text(st.characters(codec="utf-8"), min_size=1).filter(_plain), finite)
-        ),
+        metrics=draw(st.dictionaries(names, finite)),
         curve=draw(st.lists(finite, max_size=5)),
         started=draw(times),
         ended=draw(times),

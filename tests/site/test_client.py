@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,9 +18,9 @@ import pytest
 import optimizees
 from l2l_tasks.agent import results
 from l2l_tasks.errors import SitePermanentError, SiteTransientError, SiteUnknown, UserError
-from l2l_tasks.site.client import SiteClient
+from l2l_tasks.site.client import CALL, SiteClient
 from l2l_tasks.site.profile import SiteProfile
-from l2l_tasks.site.transport.base import Completed, Transport
+from l2l_tasks.site.transport.base import PUT, Completed, Transport
 from l2l_tasks.site.transport.local import LocalTransport
 from tests.site.sshd import SshServer
 
@@ -210,7 +211,7 @@ def test_submit_after_a_lost_reply_doubles_nothing(client: Site, keep: float) ->
 CONTROLLER = """
 import json, sys
 from l2l_tasks.connections import ConnectionInfo
-from l2l_tasks.site.client import SiteClient
+from l2l_tasks.site.client import CALL, SiteClient
 from l2l_tasks.site.profile import SiteProfile
 from l2l_tasks.site.transport.local import LocalTransport
 from l2l_tasks.site.transport.ssh import SshTransport
@@ -346,6 +347,29 @@ def test_parameters_are_in_no_command_line(client: Site) -> None:
     words = (CAMPAIGN, "params", "submit", "probe", client.profile.work, client.agent_path, sys.executable)
     for word in words:
         assert word not in text
+
+
+DISPATCHER = """#!/bin/sh
+for text in {folder}/allowed/*; do
+  [ "$SSH_ORIGINAL_COMMAND" = "$(cat "$text")" ] && eval "exec $SSH_ORIGINAL_COMMAND"
+done
+echo refused >&2; exit 77
+"""
+
+
+def test_a_key_that_allows_two_commands_only_is_enough(ssh_client: Site, sshd: SshServer) -> None:
+    """As the documentation tells administrators: from=, restrict, a forced command for two fixed texts."""
+    (sshd.folder / "allowed").mkdir()
+    for number, text in enumerate((CALL, PUT)):
+        (sshd.folder / "allowed" / str(number)).write_text(shlex.join(["/bin/sh", "-c", text]))
+    dispatcher = sshd.folder / "dispatcher"
+    dispatcher.write_text(DISPATCHER.format(folder=sshd.folder))
+    dispatcher.chmod(0o755)
+    sshd.allow(f'from="127.0.0.1",restrict,command="{dispatcher}"')
+    prepare(ssh_client)
+    ssh_client.submit(CAMPAIGN, bundles(1), workers=1, forget_before=0)
+    assert list(gather(ssh_client, 1)) == ["0.0.0"]
+    assert ssh_client.transport.run(["id"]).exit_status == 77
 
 
 class _Wrapped(Transport):

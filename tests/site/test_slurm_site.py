@@ -18,7 +18,7 @@ from tests.support.slurm import SlurmLab, wait_until
 
 LIMITS = {"line_bytes": 262144, "depth": 8}
 CODE = optimizees.code_bundle("sphere")
-RESOURCES = ResourcesSpec(cpus=1, time=300, memory=300 * 2**20)
+RESOURCES = ResourcesSpec.model_validate({"cpus": 1, "time": 300, "memory": "300M"})
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from l2l_tasks.connections import ConnectionInfo
 from l2l_tasks.errors import SitePermanentError
 from l2l_tasks.site.transport import ssh_config
+from l2l_tasks.site.transport.private import LONGEST_SOCKET_PATH, private_folder, state_folder, write_private
 from l2l_tasks.site.transport.ssh_config import Endpoint, Timing
 from l2l_tasks.site.transport.ssh_errors import classify
 from tests.site.sshd import keygen
@@ -28,7 +29,7 @@ def info(host: str = "login.example.org", password: str | None = None, **extra: 
 
 def as_read_by_ssh(where: Endpoint, folder: Path) -> dict[str, str]:
     """What ssh understands of the written configuration."""
-    ssh_config.write(folder / "config", ssh_config.config_text(where, Timing(), folder / "known hosts"))
+    write_private(folder / "config", ssh_config.config_text(where, Timing(), folder / "known hosts"))
     command = ["ssh", "-F", str(folder / "config"), "-G", where.host]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     return {line.split(" ", 1)[0]: line.split(" ", 1)[-1] for line in lines}
@@ -36,14 +37,15 @@ def as_read_by_ssh(where: Endpoint, folder: Path) -> dict[str, str]:
 
 def test_ssh_reads_the_configuration_as_meant(tmp_path: Path) -> None:
     key = keygen(tmp_path / "my key")
-    found = as_read_by_ssh(ssh_config.endpoint(info(key_file=str(key), proxy_jump="me@gate:2200")), tmp_path)
+    where = info(key_file=str(key), proxy_jump="me@gate:2200", known_hosts="/etc/gate's keys")
+    found = as_read_by_ssh(ssh_config.endpoint(where), tmp_path)
     wanted = {
         "hostname": "login.example.org",
         "port": "2222",
         "user": "user1",
         "batchmode": "yes",
         "stricthostkeychecking": "true",
-        "userknownhostsfile": str(tmp_path / "known hosts"),
+        "userknownhostsfile": f"{tmp_path / 'known hosts'} /etc/gate's keys",
         "globalknownhostsfile": "/dev/null",
         "identityfile": str(key),
         "identitiesonly": "yes",
@@ -81,6 +83,7 @@ def test_a_user_s_configuration_cannot_weaken_the_checks(tmp_path: Path) -> None
         ({"host_kye": KEY}, "host_kye not understood; known are key_file, host_key"),
         ({"key_file": "/nonexistent/key"}, "there is no file /nonexistent/key"),
         ({"proxy_jump": "a\n  ProxyCommand evil"}, "a line break or a quote is not allowed"),
+        ({"proxy_jump": "gate"}, "a jump host has a host key, too"),
     ],
 )
 def test_insecure_or_incomplete_connections_are_refused(extra: dict[str, Any], message: str) -> None:
@@ -123,11 +126,11 @@ def test_socket_path_is_short_even_below_a_long_state_folder(
 ) -> None:
     """A socket's path has at most 107 bytes; a home on a deep file system exceeds that quickly."""
     monkeypatch.setenv("L2L_HOME", str(tmp_path / ("x" * 120)))
-    folder = ssh_config.state_folder(Endpoint("h"))
-    assert len(str(folder / "s")) <= ssh_config.LONGEST_SOCKET_PATH
+    folder = state_folder({"host": "h"})
+    assert len(str(folder / "s")) <= LONGEST_SOCKET_PATH
     assert stat.S_IMODE(folder.stat().st_mode) == stat.S_IMODE(folder.parent.stat().st_mode) == 0o700
-    assert folder == ssh_config.state_folder(Endpoint("h"))
-    assert folder != ssh_config.state_folder(Endpoint("h", login="other"))
+    assert folder == state_folder({"host": "h"})
+    assert folder != state_folder({"host": "h", "login": "other"})
     folder.rmdir()
 
 
@@ -136,10 +139,10 @@ def test_a_state_folder_open_to_others_is_refused(tmp_path: Path) -> None:
     (tmp_path / "ssh").mkdir()
     (tmp_path / "ssh").chmod(0o770)
     with pytest.raises(SitePermanentError, match="mode 0700"):
-        ssh_config.private_folder(tmp_path / "ssh" / "abc")
+        private_folder(tmp_path / "ssh" / "abc")
     (tmp_path / "link").symlink_to("/tmp")
     with pytest.raises(SitePermanentError, match="mode 0700"):
-        ssh_config.private_folder(tmp_path / "link" / "abc")
+        private_folder(tmp_path / "link" / "abc")
 
 
 @settings(max_examples=200)

@@ -136,7 +136,7 @@ def changed(loc: tuple[str, ...], value: Any) -> dict[str, Any]:
 
 def text_of(document: Any) -> str:
     """As YAML in block style, where every key has its own line."""
-    return str(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+    return str(yaml.safe_dump(document, sort_keys=False))
 
 
 def line_of(text: str, loc: tuple[str, ...]) -> int:

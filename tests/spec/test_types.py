@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
-from croniter import croniter
+from croniter import croniter  # type: ignore[import-untyped]
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -54,10 +56,8 @@ def test_memory_survives_its_json(mebibytes: int) -> None:
 @given(st.text(max_size=12) | st.integers() | st.none())
 def test_durations_and_memory_never_crash(value: object) -> None:
     for parser in (parse_duration, parse_memory):
-        try:
+        with contextlib.suppress(ValueError):
             assert parser(value) >= 0
-        except ValueError as error:
-            assert str(error)
 
 
 def _item(low: int, high: int) -> st.SearchStrategy[str]:

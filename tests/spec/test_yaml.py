@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -55,16 +56,14 @@ def test_scalars_are_what_they_look_like(text: str, value: object) -> None:
         ("a: 1\nb: *nothing\n", 2, "not valid YAML"),
         ("a: 1\n---\nb: 2\n", 2, "not valid YAML"),
         ("a: 1\nb: 2\na: 3\n", 1, "given twice (again in line 3)"),
-        ("a: 1\nb: !!python/object/apply:os.system [ls]\n", 2, ""),
+        ("a: 1\nb: !!python/object/apply:os.system [ls]\n", 2, "tag"),
         ("a: !secret x\n", 1, "tag"),
         ("? [1, 2]\n: 3\n", 1, "a key must be a word"),
+        ('a: 1\nb: "\\ud800"\n', 2, "no character"),
     ],
 )
 def test_mistakes_have_their_line(text: str, line: int, what: str) -> None:
     parsed = parse(text, "f")
-    if what == "" and not parsed.problems:  # a tag on a list changes nothing: the list is read as a list
-        assert parsed.value["b"] == ["ls"]
-        return
     texts = [parsed.source.text(problem) for problem in parsed.problems]
     assert any(t.startswith(f"f:{line}: ") and what in t for t in texts), texts
 
@@ -80,7 +79,7 @@ def test_aliases_cannot_blow_up() -> None:
 
 def test_recursive_aliases_and_deep_nesting_end() -> None:
     assert parse("a: &a [*a]", "f").problems
-    assert parse("[" * 5000 + "]" * 5000, "f").problems
+    assert parse("[" * 2000 + "]" * 2000, "f").problems
     assert parse("x" * (MAX_BYTES + 1), "f").problems
 
 
@@ -108,8 +107,6 @@ _values = st.recursive(
 @given(_values)
 def test_what_json_can_hold_is_read_back(value: object) -> None:
     """JSON is YAML: a file may hold either."""
-    import json
-
     parsed = parse(json.dumps(value), "f")
     if not _has_infinity(value):
         assert parsed.problems == []

@@ -29,7 +29,7 @@ def campaign_spec(site: str, **changes: Any) -> CampaignSpec:
 
 
 @pytest.fixture
-def ctx(engine: Engine, local_site: LocalSite) -> Iterator[Context]:
+def ctx(engine: Engine, local_site: LocalSite) -> Iterator[Context]:  # noqa: ARG001
     """Open connections to the test's own database and site."""
     context = Context(engine)
     yield context

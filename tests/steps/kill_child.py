@@ -1,9 +1,8 @@
-"""Drives one generation and kills itself with SIGKILL at a chosen commit. Run by test_kill.py.
+"""Drives generations in forked processes that kill themselves with SIGKILL at a chosen commit.
 
-usage: kill_child.py ORIGIN SPEC GENERATION LOG STEP NUMBER before|after
-       kill_child.py ORIGIN SPEC GENERATION LOG - 0 -      (undisturbed; prints the commits of each step)
-
-LOG is `log` or `nolog`: importing MLflow takes two seconds, so only what is about logging pays for it.
+Reads JSON lines on stdin, {"origin", "spec", "generation", "kill": [step, number, side] or null}; forks a
+process that does this generation; answers with a line {"signal", "status", "commits": [[step, number]...]}. It
+forks so that Python, SQLAlchemy and MLflow are imported once, not a hundred times.
 """
 
 from __future__ import annotations
@@ -12,9 +11,11 @@ import json
 import os
 import signal
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
+import l2l_tasks.tracking.drain  # noqa: F401  (imported before the first fork)
 from l2l_tasks import steps
 from l2l_tasks.context import Context, open_context
 from l2l_tasks.spec import load
@@ -23,16 +24,15 @@ from l2l_tasks.spec import load
 class Killer:
     """Counts the commits of each step and dies at one of them."""
 
-    def __init__(self, ctx: Context, step: str, number: int, side: str) -> None:
-        self.wanted = (step, number, side)
+    def __init__(self, ctx: Context, wanted: list[Any] | None, report: int) -> None:
+        self.wanted, self.report = wanted, report
         self.step, self.count = "begin", 0
-        self.seen: list[list[Any]] = []
         dialect = ctx.engine.dialect
         commit = dialect.do_commit
 
         def do_commit(connection: Any) -> None:
             self.count += 1
-            self.seen.append([self.step, self.count])
+            os.write(self.report, f"{json.dumps([self.step, self.count])}\n".encode())
             self._maybe_die("before")
             commit(connection)
             self._maybe_die("after")
@@ -43,17 +43,16 @@ class Killer:
         self.step, self.count = step, 0
 
     def _maybe_die(self, side: str) -> None:
-        if self.wanted == (self.step, self.count, side):
+        if self.wanted == [self.step, self.count, side]:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def main() -> None:
-    origin, path, generation, log, step, number, side = sys.argv[1:]
+def drive(job: dict[str, Any], report: int) -> None:
+    """All five steps of one generation."""
     ctx = open_context()
-    killer = Killer(ctx, step, int(number), side)
-    killer.enter("begin")
-    campaign = steps.begin(ctx, origin, load(Path(path)), Path(path).parent, "test")
-    g = int(generation)
+    killer = Killer(ctx, job["kill"], report)
+    path, g = Path(job["spec"]), job["generation"]
+    campaign = steps.begin(ctx, job["origin"], load(path), path.parent, "test")
     killer.enter("submit")
     steps.submit(ctx, campaign, g)
     while True:
@@ -67,11 +66,33 @@ def main() -> None:
             break
     killer.enter("update")
     steps.update(ctx, campaign, g)
-    if log == "log":
-        killer.enter("log")
-        steps.log(ctx, campaign, False)
-    print(json.dumps({"campaign": campaign, "commits": killer.seen}))
+    killer.enter("log")
+    steps.log(ctx, campaign, False)
+
+
+def forked(job: dict[str, Any]) -> dict[str, Any]:
+    """Do one job in a process of its own."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.close(reading)
+            drive(job, writing)
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+    os.close(writing)
+    with os.fdopen(reading) as stream:
+        commits = [json.loads(line) for line in stream]
+    _, status = os.waitpid(child, 0)
+    killed = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
+    return {"signal": killed, "status": status, "commits": commits}
 
 
 if __name__ == "__main__":
-    main()
+    for line in sys.stdin:
+        print(json.dumps(forked(json.loads(line))), flush=True)

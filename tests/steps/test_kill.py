@@ -6,9 +6,11 @@ import json
 import signal
 import subprocess
 import sys
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import pytest
 import yaml
 from mlflow import MlflowClient
 from sqlalchemy import Engine, text
@@ -20,63 +22,62 @@ from tests.steps.conftest import campaign_spec
 from tests.support.local_site import LocalSite
 from tests.support.postgres import Database
 
-Point = tuple[str, int, str]
 SIDES = ("before", "after")
+Commit = tuple[str, int]
 
 
 class Driver:
-    """Runs one generation at a time in a process of its own."""
+    """Runs generations of one campaign, each in a process that may be killed."""
 
-    def __init__(self, origin: str, spec: Path, site: LocalSite, database: Database, mlflow: str) -> None:
-        self.origin, self.spec = origin, spec
-        self.environment = {
-            **site.environment,
-            "L2L_DATABASE_URL": database.app_url,
-            "MLFLOW_TRACKING_URI": mlflow,
-        }
+    def __init__(self, process: subprocess.Popen[str], origin: str, spec: Path) -> None:
+        self.process, self.origin, self.spec = process, origin, spec
 
-    def generation(
-        self, number: int, log: str, point: Point = ("-", 0, "-")
-    ) -> subprocess.CompletedProcess[str]:
-        command = [
-            sys.executable,
-            "-m",
-            "tests.steps.kill_child",
-            self.origin,
-            str(self.spec),
-            str(number),
-            log,
-        ]
-        command += [point[0], str(point[1]), point[2]]
-        return subprocess.run(
-            command, env=self.environment, capture_output=True, text=True, timeout=120, check=False
-        )
+    def generation(self, number: int, kill: tuple[str, int, str] | None = None) -> dict[str, Any]:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        job = {"origin": self.origin, "spec": str(self.spec), "generation": number, "kill": kill}
+        self.process.stdin.write(json.dumps(job) + "\n")
+        self.process.stdin.flush()
+        answer: dict[str, Any] = json.loads(self.process.stdout.readline())
+        return answer
 
-    def killed_then_finished(self, number: int, point: Point) -> None:
-        """Die at `point` of a generation, then do the generation again from its beginning."""
-        log = "log" if point[0] == "log" else "nolog"
-        died = self.generation(number, log, point)
-        assert died.returncode == -signal.SIGKILL, f"{point} was never reached: {died.stderr[-2000:]}"
-        done = self.generation(number, log)
-        assert done.returncode == 0, f"not recovered after {point}: {done.stderr[-3000:]}"
+    def undisturbed(self, number: int) -> list[Commit]:
+        """Do a generation; its commits as (step, number within the step)."""
+        done = self.generation(number)
+        assert done["status"] == 0, "see the captured standard error"
+        return list(dict.fromkeys((step, count) for step, count in done["commits"]))
+
+    def killed_then_finished(self, number: int, commit: Commit, side: str) -> None:
+        """Die at a commit of a generation, then do the generation again from its beginning."""
+        died = self.generation(number, (*commit, side))
+        assert died["signal"] == signal.SIGKILL, f"{side} {commit} was never reached"
+        self.undisturbed(number)
 
 
-def commits(driver: Driver, generation: int, log: str = "log") -> list[tuple[str, int]]:
-    """The commits of one undisturbed generation, as (step, number in the step)."""
-    done = driver.generation(generation, log)
-    assert done.returncode == 0, done.stderr[-3000:]
-    seen = [(step, number) for step, number in json.loads(done.stdout.splitlines()[-1])["commits"]]
-    return list(dict.fromkeys(seen))
-
-
-def write_spec(folder: Path, site: LocalSite, **changes: object) -> Path:
-    path = folder / "small.yaml"
-    spec = campaign_spec(site.name, budget={"generations": 200}, **changes)
+@pytest.fixture
+def driver(
+    tmp_path: Path, local_site: LocalSite, database: Database, mlflow_server: str
+) -> Iterator[Callable[[str], Driver]]:
+    """Makes drivers by origin."""
+    path = tmp_path / "small.yaml"
+    spec = campaign_spec(local_site.name, budget={"generations": 200})
     path.write_text(yaml.safe_dump(spec.model_dump(mode="json", exclude_none=True)))
-    return path
+    environment = {**local_site.environment, "L2L_DATABASE_URL": database.app_url}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.steps.kill_child"],
+        env={**environment, "MLFLOW_TRACKING_URI": mlflow_server},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    yield lambda origin: Driver(process, origin, path)
+    assert process.stdin is not None
+    process.stdin.close()
+    process.wait(30)
 
 
 def told(engine: Engine, origin: str) -> tuple[str, list[str]]:
+    """The campaign of an origin, and the fingerprint of each generation."""
     with engine.begin() as connection:
         campaign = campaigns.find(connection, origin)
         assert campaign is not None
@@ -85,53 +86,45 @@ def told(engine: Engine, origin: str) -> tuple[str, list[str]]:
 
 def test_killed_at_both_sides_of_every_commit(
     tmp_path: Path,
+    driver: Callable[[str], Driver],
     local_site: LocalSite,
-    database: Database,
     engine: Engine,
     mlflow_server: str,
     ctx: Context,
 ) -> None:
     """Guards invariants 1, 2 and 5: nothing lost, nothing told twice, the same individuals."""
-    path = write_spec(tmp_path, local_site)
-    killed = Driver("test:killed", path, local_site, database, mlflow_server)
-    commits(killed, 0)
-    points = [(*c, side) for c in commits(killed, 1) if c[0] != "begin" for side in SIDES]
-    assert {step for step, _, _ in points} == {"submit", "wait", "collect", "update", "log"}
-    for number, point in enumerate(points, start=2):
-        killed.killed_then_finished(number, point)
+    killed = driver("test:killed")
+    killed.undisturbed(0)
+    commits = [commit for commit in killed.undisturbed(1) if commit[0] != "begin"]
+    assert {step for step, _ in commits} == {"submit", "wait", "collect", "update", "log"}
+    points = [(commit, side) for commit in commits for side in SIDES]
+    for number, (commit, side) in enumerate(points, start=2):
+        killed.killed_then_finished(number, commit, side)
 
     campaign, sequence = told(engine, killed.origin)
     assert len(sequence) == 2 + len(points)
     spec = campaign_spec(local_site.name, budget={"generations": len(sequence)})
-    undisturbed = runner.run(replace(ctx, tracking_uri=None), spec, tmp_path)
+    undisturbed = runner.run(ctx, spec, tmp_path)
     with engine.begin() as connection:
         assert sequence == [sha for _, sha in generations.told_sequence(connection, undisturbed)]
-        query = text(
-            "select count(*), count(*) filter (where status = 'ok') from l2l.evaluations where campaign_id = :c"
-        )
-        assert tuple(connection.execute(query, {"c": campaign}).one()) == (
-            4 * len(sequence),
-            4 * len(sequence),
-        )
-
-    killed.generation(len(sequence), "log")
-    client = MlflowClient(mlflow_server)
-    with engine.begin() as connection:
+        query = """select count(*), count(*) filter (where status = 'ok')
+            from l2l.evaluations where campaign_id = :campaign"""
+        counted = tuple(connection.execute(text(query), {"campaign": campaign}).one())
         run = campaigns.get(connection, campaign).mlflow_run_id
+    assert counted == (4 * len(sequence), 4 * len(sequence))
     assert run is not None
-    history = client.get_metric_history(run, "evaluations/total")
-    assert sorted(point.step for point in history) == list(range(len(sequence) + 1))
+    history = MlflowClient(mlflow_server).get_metric_history(run, "evaluations/total")
+    assert sorted(point.step for point in history) == list(range(len(sequence)))
 
 
 def test_killed_while_a_campaign_begins_and_its_site_is_prepared(
-    tmp_path: Path, local_site: LocalSite, database: Database, engine: Engine, mlflow_server: str
+    driver: Callable[[str], Driver], engine: Engine
 ) -> None:
     """Guards the first submit: one campaign per origin, staged once, whatever was interrupted."""
-    path = write_spec(tmp_path, local_site)
-    first = commits(Driver("test:whole", path, local_site, database, mlflow_server), 0, "nolog")
+    first = driver("test:whole").undisturbed(0)
     _, whole = told(engine, "test:whole")
-    for step, number in [c for c in first if c[0] in ("begin", "submit")]:
+    for commit in [commit for commit in first if commit[0] in ("begin", "submit")]:
         for side in SIDES:
-            driver = Driver(f"test:{step}:{number}:{side}", path, local_site, database, mlflow_server)
-            driver.killed_then_finished(0, (step, number, side))
-            assert told(engine, driver.origin)[1] == whole
+            one = driver(f"test:{commit[0]}:{commit[1]}:{side}")
+            one.killed_then_finished(0, commit, side)
+            assert told(engine, one.origin)[1] == whole

@@ -53,9 +53,10 @@ def test_two_at_once_with_one_origin_make_one_campaign(engine: Engine) -> None:
 
 def _wait_until_blocked(engine: Engine) -> None:
     """Until some connection to this database waits for a lock."""
-    query = sa.text(
-        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    )
+    query = sa.text("""
+        SELECT count(*) FROM pg_stat_activity
+        WHERE wait_event_type = 'Lock' AND datname = current_database()
+    """)
     for _ in range(3000):
         with engine.connect() as look:
             if look.scalar(query):

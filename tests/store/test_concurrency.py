@@ -13,7 +13,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
 
 from l2l_tasks.errors import StoreError
-from l2l_tasks.store import bulk, campaigns, evaluations, generations, offsets, outbox, workers
+from l2l_tasks.store import bulk, campaigns, evaluations, events, generations, offsets, outbox, workers
 from l2l_tasks.store.evaluations import IngestReport
 from l2l_tasks.store.schema import metadata
 from l2l_tasks.store.workers import WorkerRow
@@ -83,7 +83,7 @@ def test_events_do_not_wait_for_the_campaigns_lock(engine: Engine) -> None:
         campaigns.lock(holder, made.id)
         with engine.begin() as other:
             other.execute(sa.text("SET LOCAL lock_timeout = '1s'"))
-            campaigns.events.add(other, made.id, "note", {}, who="me")
+            events.add(other, made.id, "note", {}, who="me")
             assert campaigns.listing(other)[0].id == made.id
 
 

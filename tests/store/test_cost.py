@@ -104,9 +104,11 @@ def read(connection: Connection) -> dict[str, int]:
 HISTORY = """
     INSERT INTO l2l.generations (campaign_id, number, asked, told_at, told_sha256, summary)
         SELECT :c, n, 20, now(), 'x', '{}' FROM generate_series(0, 999) AS n;
-    INSERT INTO l2l.individuals (campaign_id, index, generation, params, status, told_generation, told_position)
+    INSERT INTO l2l.individuals
+        (campaign_id, index, generation, params, status, told_generation, told_position)
         SELECT :c, n, n / 20, '{}', 'failed', n / 20, n % 20 FROM generate_series(0, 19999) AS n;
-    INSERT INTO l2l.evaluations (campaign_id, individual, task_index, repeat, generation, task, seed, nonce, status)
+    INSERT INTO l2l.evaluations
+        (campaign_id, individual, task_index, repeat, generation, task, seed, nonce, status)
         SELECT :c, n, 0, 0, n / 20, '{}', 0, '', 'failed' FROM generate_series(0, 19999) AS n;
     INSERT INTO l2l.workers (campaign_id, worker, job, index, restart, state, ended_at)
         SELECT :c, n, '1', n, 0, 'COMPLETED', now() FROM generate_series(0, 1999) AS n;

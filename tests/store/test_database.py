@@ -84,9 +84,7 @@ def test_a_database_without_tables_names_the_command(postgres_server: Server) ->
 
 
 @pytest.mark.parametrize(("revision", "advice"), [("0000", "l2l db upgrade"), ("9999", "update the program")])
-def test_another_revision_is_not_used(
-    postgres_server: Server, database: Database, revision: str, advice: str
-) -> None:
+def test_another_revision_is_not_used(database: Database, revision: str, advice: str) -> None:
     owner = open_engine(database.owner_url)
     with owner.begin() as connection:
         connection.execute(sa.text("UPDATE l2l.alembic_version SET version_num = :r"), {"r": revision})
@@ -112,7 +110,7 @@ def test_a_wrong_password_is_a_store_error(database: Database) -> None:
 
 @pytest.mark.parametrize("url", ["nonsense", "", "sqlite:///x.db"])
 def test_a_url_that_is_none_of_ours_is_a_store_error(url: str) -> None:
-    with pytest.raises(StoreError, match="postgresql|PostgreSQL"):
+    with pytest.raises(StoreError, match=r"postgresql|PostgreSQL"):
         connect(url)
 
 

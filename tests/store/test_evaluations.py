@@ -221,7 +221,7 @@ _LINES = st.lists(
 
 def expected(lines: list[IngestedResult]) -> dict[int, tuple[str, int, list[float] | None]]:
     """The store's rule, said in Python: status, attempt, fitness of the individuals 0, 1, 2."""
-    rows: dict[int, tuple[str, int, list[float] | None]] = {n: ("pending", 0, None) for n in range(3)}
+    rows: dict[int, tuple[str, int, list[float] | None]] = dict.fromkeys(range(3), ("pending", 0, None))
     for line in lines:
         status, attempt, _ = rows.get(line.individual, ("unknown", 0, None))
         if status != "pending":

@@ -32,6 +32,7 @@ def begin(engine: Engine, origin: str = "airflow:probe/manual__1") -> Campaign:
             origin=origin,
             name="probe",
             spec=SPEC,
+            problem={"objectives": [{"name": "loss", "direction": "minimize"}]},
             spec_hash="5" * 64,
             problem={},
             code_hash="c" * 64,

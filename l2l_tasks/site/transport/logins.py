@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from l2l_tasks.errors import SitePermanentError, SiteTransientError
+from l2l_tasks.site.transport.private import write_private
 
 HOUR = 3600.0
 LOCK_POLL_SECONDS = 0.05
@@ -169,9 +170,7 @@ class LoginGate:
         self._write(state)
 
     def _write(self, state: LoginState) -> None:
-        temporary = self.folder / f"logins.{os.getpid()}.tmp"
-        temporary.write_text(json.dumps(asdict(state)))
-        os.replace(temporary, self.folder / "logins.json")
+        write_private(self.folder / "logins.json", json.dumps(asdict(state)))
 
 
 def _clock_time(epoch: float) -> str:

@@ -12,6 +12,7 @@ import os
 import shlex
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from l2l_tasks.connections import ConnectionInfo
@@ -19,6 +20,7 @@ from l2l_tasks.errors import SitePermanentError, SiteTransientError
 from l2l_tasks.site.transport import ssh_config
 from l2l_tasks.site.transport.base import MAX_OUTPUT, Completed, LinkStatus, Transport, stderr_tail
 from l2l_tasks.site.transport.logins import LoginGate
+from l2l_tasks.site.transport.private import state_folder, write_private
 from l2l_tasks.site.transport.process import DRAIN_SECONDS, run_process
 from l2l_tasks.site.transport.ssh_config import Timing
 from l2l_tasks.site.transport.ssh_errors import classify, misconfigured
@@ -55,7 +57,7 @@ class SshTransport(Transport):
         self.site, self.max_output = site, max_output
         self.timing = timing or Timing()
         self.endpoint = ssh_config.endpoint(info)
-        self.folder = ssh_config.state_folder(self.endpoint)
+        self.folder = state_folder(asdict(self.endpoint))
         self.config = self._write_config()
         self.socket = os.path.expanduser(self.endpoint.control_path or str(self.folder / "s"))
         self.gate = LoginGate(
@@ -163,6 +165,7 @@ class SshTransport(Transport):
 
     def _user_master(self) -> None:
         if not self._master_alive():
+            Path(self.socket).unlink(missing_ok=True)  # a dead one: ssh would not use its path again
             raise SitePermanentError(
                 f"site {self.site}: nobody has opened the connection {self.socket}. Log in once by hand: "
                 f"{self.login_command()}"
@@ -206,6 +209,6 @@ class SshTransport(Transport):
     def _write_config(self) -> Path:
         pinned, config = self.folder / "known_hosts", self.folder / "config"
         if self.endpoint.host_key:
-            ssh_config.write(pinned, ssh_config.known_hosts_text(self.endpoint))
-        ssh_config.write(config, ssh_config.config_text(self.endpoint, self.timing, pinned))
+            write_private(pinned, ssh_config.known_hosts_text(self.endpoint))
+        write_private(config, ssh_config.config_text(self.endpoint, self.timing, pinned))
         return config

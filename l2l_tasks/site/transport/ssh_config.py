@@ -1,25 +1,19 @@
-"""From an Airflow connection to an OpenSSH configuration file. Pure but for `private_folder` and `write`."""
+"""From an Airflow connection to an OpenSSH configuration file."""
 
 from __future__ import annotations
 
 import base64
-import hashlib
-import json
 import os
 import re
-import stat
 import struct
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from l2l_tasks import settings
 from l2l_tasks.connections import ConnectionInfo
 from l2l_tasks.errors import SitePermanentError
 
-# A socket's path has at most 107 bytes, and ssh appends 17 while it makes the socket.
-LONGEST_SOCKET_PATH = 88
 REFUSED = {
     "no_host_key_check": "host keys are always checked: give host_key or known_hosts",
     "allow_host_key_change": "a changed host key always stops: give the new host_key",
@@ -38,7 +32,7 @@ class Endpoint:
         host: name, address, or alias in `ssh_config`.
         key_file: private key; its passphrase, if any, is the business of an agent.
         host_key: pinned host key(s) of the host, one `type base64` per line.
-        known_hosts: file instead of host_key (needed with a jump host: it must hold both).
+        known_hosts: file instead of host_key, or beside it for the key of a jump host.
         ssh_config: a user's own OpenSSH configuration; multiplexing and host key checks stay ours.
         proxy_jump: as ssh's ProxyJump.
         identity_agent: socket of the ssh agent, when it is not the one of the environment.
@@ -103,6 +97,8 @@ def endpoint(info: ConnectionInfo) -> Endpoint:
             "extra.host_key: the host key is not pinned. Get it with `ssh-keyscan`, compare it with what the "
             "site publishes, and give it as `type base64` (or give a known_hosts file)"
         )
+    if "proxy_jump" in given and not (given.get("known_hosts") or given.get("ssh_config")):
+        problems.append("extra.known_hosts: a jump host has a host key, too: give a file with both")
     key_file = given.get("key_file")
     if isinstance(key_file, str) and not os.path.isfile(os.path.expanduser(key_file)):
         problems.append(f"extra.key_file: there is no file {key_file}")
@@ -160,11 +156,13 @@ def config_text(where: Endpoint, timing: Timing, pinned: Path) -> str:
         pinned: where the known_hosts lines of `host_key` are.
     """
     own = {"Port": where.port, "User": where.login, "ProxyJump": where.proxy_jump}
-    known = str(pinned) if where.host_key else where.known_hosts
+    known = [pinned] if where.host_key else []
+    if where.known_hosts and (where.proxy_jump or not known):
+        known.append(Path(os.path.expanduser(where.known_hosts)))
     common: dict[str, object] = {
         "BatchMode": "yes",
         "StrictHostKeyChecking": "yes",
-        "UserKnownHostsFile": known,
+        "UserKnownHostsFile": " ".join(f'"{path}"' for path in known) or None,
         "GlobalKnownHostsFile": "/dev/null" if known else None,
         "UpdateHostKeys": "no",
         "IdentityFile": where.key_file,
@@ -193,50 +191,7 @@ def _lines(options: Mapping[str, object]) -> list[str]:
     """One line per option; the first value that ssh finds counts, so no included file undoes these."""
     # Quotes only where they are needed: RemoteCommand and ProxyJump would take them for a part of the value.
     texts = {key: str(value) for key, value in options.items() if value is not None}
-    return [f'  {key} "{text}"' if " " in text else f"  {key} {text}" for key, text in texts.items()]
-
-
-def state_folder(where: Endpoint) -> Path:
-    """The private folder of this endpoint's shared state; its path is short enough for a socket.
-
-    Raises:
-        SitePermanentError: the folder exists and others can write to it.
-    """
-    root = settings.home().expanduser().absolute()
-    identity = json.dumps([str(root), asdict(where)], sort_keys=True)
-    name = hashlib.sha256(identity.encode()).hexdigest()[:12]
-    folder = root / "ssh" / name
-    if len(str(folder / "s")) > LONGEST_SOCKET_PATH:
-        folder = Path(f"/tmp/l2l-{os.getuid()}") / name
-    return private_folder(folder)
-
-
-def private_folder(folder: Path) -> Path:
-    """Make `folder` (and its parent) for this user only.
-
-    Raises:
-        SitePermanentError: it belongs to somebody else or is open to others.
-    """
-    for path in (folder.parent, folder):
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = path.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-            raise SitePermanentError(
-                f"{path} must be a folder of this user with mode 0700: it holds the sockets of open SSH "
-                "connections. Remove it, or set L2L_HOME to a folder of your own"
-            )
-    return folder
-
-
-def write(path: Path, text: str) -> None:
-    """Write a private file, whole or not at all, unless it says so already."""
-    try:
-        if path.read_text() == text:
-            return
-    except FileNotFoundError:
-        pass
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(fd, "w") as file:
-        file.write(text)
-    os.replace(temporary, path)
+    return [
+        f'  {key} "{text}"' if " " in text and '"' not in text else f"  {key} {text}"
+        for key, text in texts.items()
+    ]

@@ -1,0 +1,201 @@
+"""`l2l` as it is typed: exit status, one clear message, and a whole campaign on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support.local_site import LocalSite
+from tests.support.postgres import Database, Server
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SMALL: dict[str, Any] = {
+    "name": "small",
+    "optimizee": {"name": "sphere", "options": {"dimension": 2}},
+    "optimizer": {"name": "cmaes"},
+    "budget": {"generations": 2},
+    "execution": {"batch": 4, "workers": 2, "linger": 20, "timeout": 20},
+}
+Environment = dict[str, str]
+
+
+def l2l(environment: Mapping[str, str], *words: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own."""
+    argv = [sys.executable, "-m", "l2l_tasks.cli", *map(str, words)]
+    return subprocess.run(argv, capture_output=True, text=True, env=dict(environment), cwd=ROOT, check=False)
+
+
+def refused(done: subprocess.CompletedProcess[str], status: int, *texts: str) -> None:
+    """It failed as it should: this exit status, these words on stderr, no traceback."""
+    assert done.returncode == status, done.stderr
+    assert "Traceback" not in done.stderr
+    for text in texts:
+        assert text in done.stderr
+
+
+@pytest.fixture
+def nowhere(tmp_path: Path) -> Environment:
+    """An environment without any service."""
+    kept = {
+        key: value for key, value in os.environ.items() if not key.startswith(("L2L_", "MLFLOW_", "AIRFLOW_"))
+    }
+    return {**kept, "L2L_HOME": str(tmp_path / "home"), "COLUMNS": "200"}
+
+
+@pytest.fixture
+def here(nowhere: Environment, local_site: LocalSite, database: Database) -> Environment:
+    """An environment with a database and a site."""
+    site = {key: local_site.environment[key] for key in ("L2L_SITES", "L2L_HOME")}
+    return {
+        **nowhere,
+        **site,
+        "L2L_DATABASE_URL": database.app_url,
+        "L2L_DATABASE_OWNER_URL": database.owner_url,
+    }
+
+
+@pytest.fixture
+def campaign(tmp_path: Path, local_site: LocalSite) -> Path:
+    """A campaign file for the test's site."""
+    file = tmp_path / "small.yaml"
+    file.write_text(yaml.safe_dump({**SMALL, "site": local_site.name}))
+    return file
+
+
+def test_help_lists_the_commands(nowhere: Environment) -> None:
+    done = l2l(nowhere, "--help")
+    assert done.returncode == 0
+    for command in ("validate", "run", "status", "show", "stop", "resume", "doctor", "db", "schema", "sites"):
+        assert command in done.stdout
+
+
+@pytest.mark.parametrize("words", [["destroy"], ["show"], ["run"], ["status", "--colour"]], ids=" ".join)
+def test_wrong_words_are_refused(nowhere: Environment, words: list[str]) -> None:
+    refused(l2l(nowhere, *words), 2)
+
+
+def test_help_and_mistakes_need_no_heavy_imports() -> None:
+    code = (
+        "import sys; from l2l_tasks.cli import app; "
+        "print(sorted({'numpy', 'sqlalchemy', 'mlflow', 'airflow', 'pydantic'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
+
+
+def test_shipped_campaigns_are_valid(nowhere: Environment) -> None:
+    files = sorted((ROOT / "campaigns").glob("*.yaml"))
+    done = l2l(nowhere, "validate", *files)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(": ok: ") == len(files)
+
+
+def test_every_problem_of_every_file_is_shown(nowhere: Environment, tmp_path: Path) -> None:
+    """Structural ones of one file, deep ones of another, a missing third."""
+    one, two, three = tmp_path / "one.yaml", tmp_path / "two.yaml", tmp_path / "three.yaml"
+    one.write_text(yaml.safe_dump({**SMALL, "seed": -1, "budgte": {}}))
+    two.write_text(yaml.safe_dump({**SMALL, "parameters": {"y": 1.0}}))
+    done = l2l(nowhere, "validate", one, two, three)
+    refused(done, 2, f"{three}:1: cannot be read", "did you mean 'budget'", "4 problems found")
+    assert re.search(rf"{two}:\d+: parameters\.y: no such parameter", done.stderr)
+
+
+def test_without_a_database_it_says_what_to_do(nowhere: Environment) -> None:
+    for words in (["status"], ["stop", "x-00000000"]):
+        refused(l2l(nowhere, *words), 1, "no database is configured", "make up")
+    refused(l2l(nowhere, "db", "upgrade"), 2, "L2L_DATABASE_OWNER_URL")
+
+
+def test_schema_is_printed_for_editors(nowhere: Environment) -> None:
+    printed = json.loads(l2l(nowhere, "schema").stdout)
+    assert printed == json.loads((ROOT / "campaigns" / "schema.json").read_text())
+
+
+def test_sites_are_listed(here: Environment) -> None:
+    done = l2l(here, "sites")
+    assert done.returncode == 0
+    assert "testsite" in done.stdout
+
+
+def test_doctor_names_what_is_missing_and_what_to_do(nowhere: Environment) -> None:
+    done = l2l(nowhere, "doctor", "--site", "nowhere")
+    assert done.returncode == 1
+    for text in ("FAIL database: L2L_DATABASE_URL is not set", "make up", "FAIL airflow", "FAIL mlflow"):
+        assert text in done.stdout
+    assert "FAIL site nowhere: there is no site profile" in done.stdout
+
+
+def test_doctor_finds_a_healthy_database_and_site(here: Environment) -> None:
+    done = l2l({**here, "MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}, "doctor", "--site", "testsite")
+    assert "ok   database: PostgreSQL" in done.stdout
+    assert "ok   site testsite:" in done.stdout
+    assert "FAIL mlflow: http://127.0.0.1:9 does not answer" in done.stdout
+    assert done.returncode == 1
+
+
+def test_upgrade_makes_the_tables(here: Environment, postgres_server: Server) -> None:
+    empty = postgres_server.empty()
+    environment = {**here, "L2L_DATABASE_URL": empty.app_url, "L2L_DATABASE_OWNER_URL": empty.owner_url}
+    refused(l2l(environment, "status"), 1, "l2l db upgrade")
+    for _ in range(2):
+        done = l2l(environment, "db", "upgrade")
+        assert done.returncode == 0, done.stderr
+    assert l2l(environment, "status").returncode == 0
+    postgres_server.drop(empty)
+
+
+def test_a_campaign_from_begin_to_end(here: Environment, campaign: Path) -> None:
+    """Run, then look at it in every way."""
+    assert "no campaigns yet" in l2l(here, "status").stdout
+    done = l2l(here, "run", campaign, "--set", "budget.generations=3", "--set", "note=by hand")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = re.search(r"campaign (small-[0-9a-f]{8})", done.stdout)
+    assert found is not None
+    assert "all 3 generations done" in done.stdout
+    (row,) = json.loads(l2l(here, "status", "--json").stdout)
+    assert row["id"] == found[1]
+    assert (row["status"], row["generations_told"], row["evaluations_ok"]) == ("finished", 3, 12)
+    assert found[1] in l2l(here, "status").stdout
+    shown = json.loads(l2l(here, "show", found[1], "--json").stdout)
+    assert shown["campaign"]["spec"]["note"] == "by hand"
+    assert [g["generation"] for g in shown["generations"]] == [0, 1, 2]
+    best = shown["generations"][-1]["progress"]["best"]["fitness"][0]
+    assert best == min(g["fitness"]["best"][0] for g in shown["generations"])
+    page = l2l(here, "show", found[1])
+    assert page.returncode == 0, page.stderr
+    assert f"{best:.5g}" in page.stdout
+    refused(l2l(here, "resume", found[1]), 2, "is finished")
+
+
+def test_the_same_file_gives_the_same_individuals(here: Environment, campaign: Path) -> None:
+    """Two runs with one seed end with the same best individual; another seed does not."""
+    best = []
+    for seed in (5, 5, 6):
+        assert l2l(here, "run", campaign, "--set", f"seed={seed}").returncode == 0
+    for row in json.loads(l2l(here, "status", "--json").stdout):
+        best.append(row["best_fitness"])
+    assert best[0] != best[1] == best[2]
+
+
+def test_wrong_changes_are_refused_before_anything_starts(here: Environment, campaign: Path) -> None:
+    done = l2l(here, "run", campaign, "--set", "seed=-1", "--set", "batch=many")
+    refused(done, 2, "override seed: must be at least 0", "override batch: expected a whole number")
+    refused(l2l(here, "run", campaign, "--set", "seed"), 2, "expected KEY=VALUE")
+    refused(l2l(here, "run", campaign, "--set", "optimizee.options.dimension=0"), 2, "at least 1")
+    assert json.loads(l2l(here, "status", "--json").stdout) == []
+
+
+def test_unknown_campaigns_are_named(here: Environment) -> None:
+    for command in ("show", "stop", "resume"):
+        refused(
+            l2l(here, command, "small-00000000"), 2, "there is no campaign 'small-00000000'", "l2l status"
+        )
