@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 # Seconds after which the campaign is looked up again while the site is silent: it may have been stopped.
 LOOK_AGAIN = 60.0
 STOP_TRIES = 3
+# Airflow's default for `[triggerer] on_kill_timeout` is 30 s. What takes longer goes on in the background.
+KILL_SECONDS = 25.0
 
 # One per triggerer process: this is what makes one connection serve all campaigns of a site.
 _connections: Connections | None = None
@@ -32,6 +34,8 @@ _watchers: dict[str, tuple[asyncio.AbstractEventLoop, SiteWatcher]] = {}
 # Which try waits for a campaign now: (generation, DAG run, try). Of two tries that overlap after a clear,
 # only the newest may cancel jobs.
 _waiting: dict[str, tuple[int, str, int]] = {}
+# Keeps tasks alive: the event loop itself holds them only weakly.
+_stopping: set[asyncio.Task[None]] = set()
 
 
 def shared_connections() -> Connections:
@@ -171,7 +175,22 @@ class WaitTrigger(BaseTrigger):
         Airflow calls this also for a clear (which means: do it again) and for a task marked as successful
         (the evaluations are still wanted), so the task's state is asked for. A restart of Airflow does not
         come here at all.
+
+        Airflow 3.3.2 repeats the cancellation every second until the trigger has ended, which would
+        interrupt this method as often: what it does runs in a task of its own.
         """
+        stopping = asyncio.create_task(self._stop_if_failed())
+        _stopping.add(stopping)
+        stopping.add_done_callback(_stopping.discard)
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + KILL_SECONDS
+        while not stopping.done() and clock() < deadline:
+            try:
+                await asyncio.wait([stopping], timeout=deadline - clock())
+            except asyncio.CancelledError:
+                continue
+
+    async def _stop_if_failed(self) -> None:
         place = self._place
         if place is None or _waiting.get(place.campaign) != self._fence(place):
             self.log.info("not the current wait of its campaign: no job is cancelled")

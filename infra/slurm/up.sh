@@ -108,20 +108,20 @@ replace() { # replace TARGET: the rendered file takes its place
   if cmp -s "$1.new" "$1"; then rm "$1.new"; else mv "$1.new" "$1"; changed=1; fi
 }
 
-# Slurm's daemons can be told to listen on one address only, which is then that of the machine's own name.
-# Many systems have that name on 127.0.0.1 or 127.0.1.1. Where it is missing or on the network, as in
-# containers, the daemons get a name of their own.
+# Slurm can be told to listen on one address only, which is then that of the machine's own name. Where that
+# is not 127.0.0.1 (Debian likes 127.0.1.1, containers an address of the network), the daemons and the SSH
+# sessions get a machine name of their own.
 find_address() {
   listen=NoInAddrAny,NoCtldInAddrAny under_name=()
   machine=$(uname -n); machine=${machine%%.*}
   address=$(getent ahostsv4 "$(uname -n)" 2>/dev/null | awk 'NR == 1 { print $1 }') || address=""
-  case $address in 127.*) return ;; esac
+  [ "$address" != 127.0.0.1 ] || return 0
   address=127.0.0.1
   # shellcheck disable=SC2016  # for the inner shell
   under_name=(unshare --uts sh -c 'hostname localhost && exec "$@"' sh)
   if "${under_name[@]}" true 2>/dev/null; then machine=localhost; return; fi
   under_name=() listen=keepaliveinterval=30          # any harmless option: the line must not be empty
-  say "note: $machine is not on 127.* and cannot be renamed: the daemons listen on all addresses" \
+  say "note: $machine is not on 127.0.0.1 and cannot be renamed: the daemons listen on all addresses" \
     "(and take nobody without the key of munge)"
 }
 
@@ -251,7 +251,8 @@ ready() { resume_nodes; nodes_idle && accounts_known; }
 start_sshd() {
   local sshd
   sshd=$(command -v sshd)                            # sshd wants its absolute path
-  running sshd "$LAB/run/sshd.pid" || "$sshd" -f "$LAB/etc/sshd_config" -E "$LAB/log/sshd.log"
+  running sshd "$LAB/run/sshd.pid" ||
+    "${under_name[@]}" "$sshd" -f "$LAB/etc/sshd_config" -E "$LAB/log/sshd.log"
   wait_for 20 port_open 127.0.0.1 "$port_ssh"
   printf '[127.0.0.1]:%s %s\n' "$port_ssh" "$(cut -d' ' -f1,2 "$LAB/etc/ssh_host_ed25519.pub")" >"$LAB/client/known_hosts"
 }
@@ -288,7 +289,7 @@ write_connection() {
 	export SLURM_LAB_KEY='$LAB/client/id_ed25519' SLURM_LAB_KNOWN_HOSTS='$LAB/client/known_hosts'
 	export SLURM_LAB_SSH_CONFIG='$LAB/client/ssh_config' SLURM_LAB_SSH_ALIAS=slurm-lab
 	export SLURM_LAB_HOME='$login_home' SLURM_LAB_PYTHON='$LAB/python/bin/python'
-	export AIRFLOW_CONN_SLURM_LAB='$(cat "$LAB/connection.json")'
+	export AIRFLOW_CONN_L2L_SLURM_LAB='$(cat "$LAB/connection.json")'
 	EOF
   )
 }

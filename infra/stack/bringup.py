@@ -18,6 +18,7 @@ from infra.stack.components import COMPONENTS, SERVICES
 from infra.stack.launch import accepts, connect, settings_digest
 from infra.stack.layout import REPOSITORY, Layout, write_private
 from infra.stack.supervisor import Supervisor, render
+from l2l_tasks.agent.scheduler.local import LocalScheduler
 from l2l_tasks.errors import L2LError
 
 Say = Callable[[str], None]
@@ -53,7 +54,10 @@ def up(layout: Layout, say: Say) -> None:
 
 
 def down(layout: Layout, say: Say) -> None:
-    """Stop everything, also what a killed supervisor has left."""
+    """Stop everything: the stack, what a killed supervisor has left, and the workers of the local site.
+
+    A campaign takes its workers for cancelled and starts others after the next `up`.
+    """
     if not layout.run.exists():
         return
     with _one_at_a_time(layout):
@@ -64,6 +68,11 @@ def down(layout: Layout, say: Say) -> None:
         for component in reversed(list(COMPONENTS.values())):
             if processes.end_recorded(layout.session(component.name), component.stop_signal):
                 say(f"ended a {component.name} that no supervisor watched")
+        for register in layout.home.glob("*/local-scheduler"):
+            jobs = LocalScheduler({"kind": "local"}, register.parent)
+            for folder in register.iterdir():
+                if folder.is_dir():
+                    jobs.cancel(folder.name)
 
 
 def clean(layout: Layout, say: Say) -> None:

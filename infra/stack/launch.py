@@ -17,15 +17,16 @@ import psycopg2
 
 from infra import postgres
 from infra.stack import environment, ports
-from infra.stack.layout import Layout
+from infra.stack.layout import REPOSITORY, Layout
 
+# Module and arguments. Task logs are read from the disk, not served.
 AIRFLOW = {
-    "api-server": ["api-server"],
-    # Task logs are read from the disk, not served.
-    "scheduler": ["scheduler", "--skip-serve-logs"],
-    "dag-processor": ["dag-processor"],
-    "triggerer": ["triggerer", "--skip-serve-logs"],
+    "api-server": ["airflow", "api-server"],
+    "scheduler": ["infra.stack.scheduler", "--skip-serve-logs"],
+    "dag-processor": ["airflow", "dag-processor"],
+    "triggerer": ["airflow", "triggerer", "--skip-serve-logs"],
 }
+CODE = ("dags", "l2l_tasks", "optimizees", "optimizers")  # what running components have imported
 
 
 def command(layout: Layout, name: str, inherited: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
@@ -40,13 +41,20 @@ def command(layout: Layout, name: str, inherited: Mapping[str, str]) -> tuple[li
         argv = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
         argv += ["--port", str(ports.load(layout).mlflow), "--workers", "1", "--app-name", "basic-auth"]
         return argv, environment.mlflow(layout, inherited)
-    return [sys.executable, "-m", "airflow", *AIRFLOW[name]], environment.airflow(layout, inherited)
+    return [sys.executable, "-m", *AIRFLOW[name]], environment.airflow(layout, inherited)
 
 
 def settings_digest(layout: Layout, name: str) -> str:
-    """What the component is started with, but for the person's shell: another value asks for a restart."""
+    """What the component is started with, but for the person's shell: another value asks for a restart.
+
+    The scheduler and the triggerer also depend on this project's code, which they keep imported.
+    """
     argv, values = command(layout, name, {})
-    return hashlib.sha256(json.dumps([argv, sorted(values.items())]).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps([argv, sorted(values.items())]).encode())
+    if name in ("scheduler", "triggerer"):
+        for path in sorted(path for folder in CODE for path in (REPOSITORY / folder).rglob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def accepts(cluster: postgres.Cluster, role: str, database: str) -> bool:

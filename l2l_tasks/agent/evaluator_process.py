@@ -65,11 +65,6 @@ class EvaluatorProcess:
         self._tail = bytearray()
         self._start(argv, env)
 
-    @property
-    def running_since(self) -> Optional[float]:
-        """Monotonic time at which the attempt began to run; None before (imports) and without an attempt."""
-        return self._since if self._busy and self._ready else None
-
     def _start(self, argv: Sequence[str], env: Mapping[str, str]) -> None:
         request_read, self._requests = os.pipe()
         self._replies, reply_write = os.pipe()

@@ -21,6 +21,8 @@ UNCERTAIN_GRACE = 300.0
 REFUSAL_PAUSE = 300.0
 """Seconds until a refused submission is tried again without being asked to."""
 MOST_JOBS = 500
+MOST_STILLBORN = 3
+"""So many workers may fail before they begin; then something is wrong with how they are started."""
 _OWN_FAULT = frozenset({FAILED, OUT_OF_MEMORY})
 
 
@@ -41,12 +43,14 @@ class Memory:
         jobs: ids of submissions that are accounted for, the newest last.
         absent: when a worker was first missing from an answer.
         refusal: {"time", "message", "temporary"} of the last submission if it was refused.
+        forgiven: workers that failed before they began, and that somebody has been told about.
     """
 
     open: List[Dict[str, Any]] = field(default_factory=list)
     jobs: List[str] = field(default_factory=list)
     absent: Dict[str, float] = field(default_factory=dict)
     refusal: Optional[Dict[str, Any]] = None
+    forgiven: List[str] = field(default_factory=list)
 
 
 def find_dead(
@@ -130,3 +134,8 @@ def may_submit(memory: Memory, now: float, asked_to: bool) -> bool:
     if refusal is None or asked_to or refusal["temporary"]:
         return True
     return bool(now - refusal["time"] >= REFUSAL_PAUSE)
+
+
+def is_failing(stillborn: Sequence[str], memory: Memory, any_at_work: bool) -> bool:
+    """Whether workers fail before they begin and none is at work: submitting more would only repeat that."""
+    return not any_at_work and len(set(stillborn) - set(memory.forgiven)) >= MOST_STILLBORN

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Sequence, Set
 
 from . import reconcile, scheduler
 from .errors import AgentError
@@ -18,6 +18,8 @@ from .reconcile import Memory
 from .scheduler import Answer, Scheduler, WorkerState
 from .settle import settle
 from .site_folder import Campaign
+
+_OUTPUT_BYTES = 1000
 
 
 @dataclass
@@ -102,6 +104,7 @@ def _reconcile(one: Round, answer: Answer) -> None:
     local = one.config["scheduler"].get("kind") == "local"
     reconcile.absorb(one.memory, one.states, now, 0.0 if local else reconcile.UNCERTAIN_GRACE)
     missing = 0 if one.campaign.stop_file.exists() else _missing(one)
+    _look_at_stillborn(one, missing, now)
     if missing == 0:
         one.memory.refusal = None
     elif reconcile.may_submit(one.memory, now, one.asked_to):
@@ -134,6 +137,34 @@ def _missing(one: Round) -> int:
     )
 
 
+def _look_at_stillborn(one: Round, missing: int, now: float) -> None:
+    """Workers that failed without a trace (a wrong Python, a set-up line that fails) are like a refusal."""
+    failed = [state for state in one.states if state.state == scheduler.FAILED]
+    stillborn = {_worker_id(state): state for state in failed if not _has_begun(one.campaign, state)}
+    if one.asked_to:
+        one.memory.forgiven = list(stillborn)
+    folders = one.campaign.pool.workers()
+    at_work = any(state.live and _worker_id(state) in folders for state in one.states)
+    if missing and one.memory.refusal is None and reconcile.is_failing(list(stillborn), one.memory, at_work):
+        last = stillborn[max(stillborn)]
+        text = "workers fail before they begin: %s ended with %s, its output: %s"
+        message = text % (_worker_id(last), last.raw, _output(one.campaign, last))
+        one.memory.refusal = {"time": now, "message": message, "temporary": False}
+
+
+def _has_begun(campaign: Campaign, state: WorkerState) -> bool:
+    name = _worker_id(state) + ".ndjson"
+    return any((folder / name).exists() for folder in (campaign.results, campaign.results / "archive"))
+
+
+def _output(campaign: Campaign, state: WorkerState) -> str:
+    """The end of what a worker's job printed (its file is named by the scheduler)."""
+    for path in (campaign.folder / "logs").glob("*-%s_%d.out" % (state.job, state.index)):
+        with contextlib.suppress(OSError):
+            return path.read_bytes()[-_OUTPUT_BYTES:].decode("utf-8", "replace").strip() or "(nothing)"
+    return "(no file)"
+
+
 def _submit(one: Round, with_scheduler: Scheduler, missing: int, now: float) -> None:
     """Submit, with the intent on disk before: if we die before the answer, it stays uncertain."""
     intent = {"time": now, "n": missing}
@@ -155,8 +186,12 @@ def _submit(one: Round, with_scheduler: Scheduler, missing: int, now: float) -> 
         ]
 
 
-def _shown(state: WorkerState, folders: Any) -> Dict[str, Any]:
-    worker: Optional[str] = "%s_%d_%d" % (state.job, state.index, state.restart)
+def _worker_id(state: WorkerState) -> str:
+    return "%s_%d_%d" % (state.job, state.index, state.restart)
+
+
+def _shown(state: WorkerState, folders: Set[str]) -> Dict[str, Any]:
+    worker = _worker_id(state)
     return {
         "job": state.job,
         "index": state.index,

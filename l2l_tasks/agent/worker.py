@@ -50,7 +50,7 @@ class Slot:
     evaluator: Optional[EvaluatorProcess] = None
     claimed: Optional[Claimed] = None
     evaluation: Dict[str, Any] = field(default_factory=dict)
-    started: float = 0.0
+    begun: float = 0.0
     scratch: Path = Path()
 
     @property
@@ -210,11 +210,11 @@ class Worker:
         return (timeout is not None and timeout <= remaining) or self._longest <= remaining
 
     def _begin(self, slot: Slot, claimed: Claimed, evaluation: Dict[str, Any]) -> None:
-        slot.claimed, slot.evaluation, slot.started = claimed, evaluation, time.time()
+        slot.claimed, slot.evaluation, slot.begun = claimed, evaluation, time.monotonic()
         key, attempt = evaluation["key"], evaluation["attempt"]
         slot.scratch = self.folder / "scratch" / self.me.worker / ("%s-%d" % (key, attempt))
         slot.scratch.mkdir(parents=True, exist_ok=True)
-        line = StartedLine(key, attempt, claimed.bundle.name, slot.started)
+        line = StartedLine(key, attempt, claimed.bundle.name, time.time())
         self._writer.append(results.build_line(line), durable=False)
         if slot.evaluator is None or slot.evaluator.ended:
             slot.evaluator = self._new_evaluator()
@@ -300,12 +300,8 @@ class Worker:
         """End the evaluators, hand back what is unfinished, sign off."""
         now = time.monotonic()
         self._draining = reason
-        for slot in self.slots:
-            if (
-                reason == "walltime"
-                and slot.evaluator is not None
-                and self._had_whole_life(slot.evaluator, now)
-            ):
+        for slot in self.slots if reason == "walltime" else []:
+            if slot.evaluator is not None and slot.busy and self._had_whole_life(slot, now):
                 text = "the allocation ended, and nearly all of it (%.0f s) went into this: ask for more time"
                 slot.evaluator.fail("timeout", text % (now - self._born))
                 if slot.evaluator.outcome is not None:
@@ -319,10 +315,10 @@ class Worker:
         self.pool.unregister(self.me.worker)
         self._log("left: %s" % reason)
 
-    def _had_whole_life(self, evaluator: EvaluatorProcess, now: float) -> bool:
+    def _had_whole_life(self, slot: Slot, now: float) -> bool:
         """Without counting such an attempt as failed it would be repeated for ever."""
-        since, life = evaluator.running_since, now - self._born
-        return since is not None and now - since >= WHOLE_LIFE * life >= 0.5 * (self._ends - self._born)
+        life = now - self._born
+        return now - slot.begun >= WHOLE_LIFE * life >= 0.5 * (self._ends - self._born)
 
     def _give_back(self, claimed: Claimed) -> None:
         old = claimed.bundle

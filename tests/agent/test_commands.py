@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import random
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -24,8 +24,15 @@ from l2l_tasks.agent.results import ResultLine, StartedLine
 from l2l_tasks.site import archive
 from tests.agent.lab import CAMPAIGN, TOKEN, Site, bundle, evaluation, singles, until
 
-OLDEST = shutil.which("python3.8")
-PYTHONS = [sys.executable, *([OLDEST] if OLDEST and "shims" not in OLDEST else [])]
+
+def pythons() -> list[str]:
+    """Ours, and the oldest one that the agent promises to run on if it is installed."""
+    found = [sys.executable]
+    for folder in os.environ["PATH"].split(os.pathsep):
+        python = os.path.join(folder, "python3.8")
+        if os.access(python, os.X_OK) and not subprocess.run([python, "-V"], capture_output=True).returncode:
+            return [*found, python]
+    return found
 
 
 @pytest.fixture
@@ -56,7 +63,7 @@ def finish(site: Site, workers: int = 2) -> dict[str, Any]:
     raise AssertionError(f"never finished: {status}")
 
 
-@pytest.mark.parametrize("python", PYTHONS)
+@pytest.mark.parametrize("python", pythons())
 def test_a_campaign_from_open_to_clean(tmp_path: Path, python: str) -> None:
     """Submit, wait, collect in small portions, archive, clean: every line arrives exactly once."""
     site = Site(tmp_path, python, processes=True)
@@ -200,6 +207,21 @@ def test_a_busy_machine_is_no_refusal(site: Site) -> None:
     finish(site)
 
 
+def test_workers_that_cannot_start(site: Site) -> None:
+    """A set-up line that fails: after a few workers the campaign is told, with their output."""
+    setup = ["echo no such module: nest", "exit 5"]
+    site.open(scheduler={"kind": "local", "max_workers": 4, "setup": setup})
+    submit(site, singles([{"x": n} for n in range(4)]))
+    until(lambda: poll(site)["rejected"])
+    status = poll(site)
+    assert (status["workers"], status["submitted"], status["todo"]) == ([], 0, 4)
+    assert "no such module: nest" in status["rejected"]
+    site.open()
+    assert submit(site, [])["rejected"] is None
+    finish(site)
+    assert len(site.final()) == 4
+
+
 def test_a_scheduler_that_does_not_answer(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """UNKNOWN: the work is kept, no worker is submitted, none is taken for dead."""
     site.open(scheduler={"kind": "slurm"})
@@ -250,7 +272,7 @@ def test_wrong_requests(site: Site, command: str, request_: dict[str, Any], kind
 def test_wrong_configurations(site: Site) -> None:
     """Found when the campaign is opened: nothing is left behind that a worker could stumble over."""
     good = site.config()
-    changes = [
+    changes: list[dict[str, Any]] = [
         {"slots": 0},
         {"objectives": True},
         {"scheduler": {"kind": "pbs"}},
@@ -258,7 +280,8 @@ def test_wrong_configurations(site: Site) -> None:
         {"linger": -1},
     ]
     for change in changes:
-        assert site.ask("open", campaign=CAMPAIGN, config={**good, **change})["ok"] is False
+        config: dict[str, Any] = {**good, **change}
+        assert site.ask("open", campaign=CAMPAIGN, config=config)["ok"] is False
     assert not (site.folder / "campaign.json").exists()
 
 
@@ -312,7 +335,7 @@ def test_an_archive_cannot_write_elsewhere(site: Site, name: str) -> None:
 
 
 def test_collect_with_torn_and_damaged_lines(site: Site) -> None:
-    """A torn end waits while the worker lives and does not keep its file from the archive; junk is passed on."""
+    """A torn end waits while its worker lives, and is no reason to keep a file; junk is passed on."""
     site.open(limits={"line_bytes": 200, "depth": 8})
     results_folder = site.folder / "results"
     (results_folder / "7_0_0.ndjson").write_bytes(b"one\n\xfftwo\ntorn")

@@ -56,7 +56,7 @@ def test_absence_counts_after_the_grace_only() -> None:
 
 
 def test_restarts_are_told_apart() -> None:
-    """The first life of a restarted worker is over, the second one is not; letters belong to the same life."""
+    """The first life of a restarted worker is over, the second is not; letters belong to the same life."""
     folders = ["7_0_0", "7_0_1", "7_0_1-b", "7_1_0"]
     states = [state("RUNNING", restart=1), state("RUNNING", index=1)]
     dead, absent = find_dead(folders, states, [], {}, 0.0)
@@ -118,3 +118,12 @@ def test_a_refusal_is_not_repeated_at_every_look() -> None:
         Memory(refusal={"time": 100.0, "message": "", "temporary": True}), 101.0, False
     )
     assert reconcile.may_submit(Memory(), 0.0, False)
+
+
+def test_workers_that_fail_before_they_begin() -> None:
+    """A few in a row and none at work; those that somebody was told about do not count again."""
+    names = ["7_0_0", "7_1_0", "8_0_0"]
+    assert not reconcile.is_failing(names[:2], Memory(), False)
+    assert reconcile.is_failing(names, Memory(), False)
+    assert not reconcile.is_failing(names, Memory(), True)
+    assert not reconcile.is_failing(names, Memory(forgiven=["7_0_0"]), False)

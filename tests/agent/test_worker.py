@@ -115,7 +115,7 @@ def test_nothing_is_begun_that_will_not_fit(site: Site) -> None:
 
 def test_an_evaluation_that_needs_more_than_an_allocation_fails(site: Site) -> None:
     """Otherwise it would be handed back and begun again for ever."""
-    site.open(walltime=2.0, margin=0.5, attempts=1)
+    site.open(walltime=4.0, margin=0.5, attempts=1)
     (line,) = site.work_off(singles([SLEEP], timeout=100.0))
     assert line.error is not None
     assert (line.error["kind"], line.final) == ("timeout", True)

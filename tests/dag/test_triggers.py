@@ -204,6 +204,27 @@ def test_marking_the_wait_as_failed_cancels_the_jobs(
     assert live(ctx, slow) == 0
 
 
+def test_repeated_cancellations_do_not_interrupt_the_stop(
+    ctx: Context, slow: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow 3.3.2 cancels a trigger once a second until it has ended, on_kill included."""
+
+    async def scenario() -> None:
+        wait = Wait(monkeypatch)
+        await wait.begin()
+        killing = asyncio.create_task(wait.kill("failed"))
+        while wait.task.cancelling() == 0 or not wait.task.done():
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)
+        while not killing.done():
+            killing.cancel()
+            await asyncio.sleep(0.01)
+
+    asyncio.run(scenario())
+    assert status(ctx, slow)[0] == "stopped"
+    assert live(ctx, slow) == 0
+
+
 @pytest.mark.parametrize("state", [None, "deferred", "success", "scheduled"])
 def test_clearing_it_or_marking_it_as_successful_cancels_nothing(
     ctx: Context, slow: str, state: str | None, monkeypatch: pytest.MonkeyPatch

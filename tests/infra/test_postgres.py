@@ -44,7 +44,7 @@ def remove(cluster: Cluster) -> None:
 def cluster() -> Iterator[Cluster]:
     folder = Path(tempfile.mkdtemp(prefix="l2l-embedded-"))
     folder.chmod(0o755)
-    made = postgres.init(folder / "a folder", settings={**FAST, "log_statement": "all"})
+    made = postgres.init(folder / "a folder", settings={"fsync": "off", "log_statement": "all"})
     yield made
     remove(made)
     folder.rmdir()
@@ -178,33 +178,34 @@ def wait_for(cluster: Cluster) -> None:
             signal.sigtimedwait([], 0.1)
 
 
-def test_a_server_that_was_killed_comes_back(cluster: Cluster) -> None:
+def test_a_server_that_was_killed_comes_back(started: Cluster) -> None:
     """kill -9 leaves postmaster.pid behind, and a zombie where nobody reaps; the next start recovers."""
-    postgres.start(cluster)
-    connection = psycopg2.connect(cluster.owner_url.replace("+psycopg2", ""))
+    connection = psycopg2.connect(started.owner_url.replace("+psycopg2", ""))
     connection.cursor().execute("CREATE TABLE public.kept AS SELECT 42 AS answer")
     connection.commit()
-    pid = (cluster.data / "postmaster.pid").read_text().split()[0]
+    pid = (started.data / "postmaster.pid").read_text().split()[0]
     os.kill(int(pid), signal.SIGKILL)
     connection.close()
-    postgres.start(cluster)
-    assert query(cluster.owner_url, "SELECT answer FROM public.kept") == 42
-    postgres.stop(cluster)
+    postgres.start(started)
+    assert query(started.owner_url, "SELECT answer FROM public.kept") == 42
 
 
 def test_a_process_number_used_by_another_is_no_server(cluster: Cluster) -> None:
     """After the machine was started again, the number in postmaster.pid may be anybody's."""
     lock = cluster.data / "postmaster.pid"
     owner = cluster.data.stat()
-    with subprocess.Popen(["sleep", "600"], user=owner.st_uid, group=owner.st_gid) as other:
+    other = subprocess.Popen(["sleep", "600"], user=owner.st_uid, group=owner.st_gid)
+    try:
         lock.write_text(f"{other.pid}\n{cluster.data}\n1700000000\n{cluster.port}\n\n127.0.0.1\n")
         os.chown(lock, owner.st_uid, owner.st_gid)
         assert not postgres.running(cluster)
         postgres.start(cluster)
         assert query(cluster.app_url, "SELECT 1") == 1
-        postgres.stop(cluster)
         assert other.poll() is None
+    finally:
+        postgres.stop(cluster)
         other.kill()
+        other.wait()
 
 
 def test_a_port_in_use_is_explained(cluster: Cluster) -> None:

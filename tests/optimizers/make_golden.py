@@ -1,6 +1,6 @@
 """Write the golden state of every optimizer whose format version has none yet.
 
-    python -m tests.optimizers.make_golden
+python -m tests.optimizers.make_golden
 """
 
 from __future__ import annotations

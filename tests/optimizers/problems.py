@@ -97,7 +97,7 @@ def judged(suggestion: Suggestion) -> Evaluated:
     return Evaluated(suggestion.id, (float(round(mixed_loss(suggestion.params) * 2)),))
 
 
-STEPS = 40
+STEPS = 24
 
 
 def history(

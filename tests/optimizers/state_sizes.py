@@ -1,6 +1,6 @@
 """Print the size of the state after ten generations, for docs/optimizers.md.
 
-    python -m tests.optimizers.state_sizes
+python -m tests.optimizers.state_sizes
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ GRID = Space({"n": Int(0, 9), "c": Categorical(["a", "b", "c"])})
 
 
 def test_no_individual_is_evaluated_twice_while_there_are_others() -> None:
-    """30 possible parameter sets: 30 individuals in batches of 6, half of them in flight, are all different."""
+    """30 parameter sets are possible: the first 30 individuals, half of them in flight, all differ."""
     optimizer = fresh("genetic", GRID, population=30)
     asked = []
     for _ in range(5):

@@ -129,7 +129,9 @@ def test_override_by_a_value_fixes_it(drawn: tuple[Space, Any]) -> None:
     assert held.default() == params
 
 
-@pytest.mark.parametrize("parameter", [Int(-2, 3), Ordinal([1, 2, 4, 8, 16, 32]), Categorical(list("abcdef"))])
+@pytest.mark.parametrize(
+    "parameter", [Int(-2, 3), Ordinal([1, 2, 4, 8, 16, 32]), Categorical(list("abcdef"))]
+)
 def test_every_bin_of_whole_numbers_and_choices_is_equally_wide(parameter: Parameter) -> None:
     space = Space({"p": parameter})
     values = [space.decode([u])["p"] for u in (np.arange(1200) + 0.5) / 1200]
@@ -153,7 +155,7 @@ def test_log_scales() -> None:
         (lambda: Float(10**400, 10**401), "finite number"),
         (lambda: Float("1e-5", 1), "YAML reads 1e-5 as a text"),  # type: ignore[arg-type]
         (lambda: Float(True, 2), "finite number is needed, got True"),
-        (lambda: Float(0, 1, default=2), "2.0 is outside|2 is outside"),
+        (lambda: Float(0, 1, default=2), "2 is outside"),
         (lambda: Float(0, 1, default=[1, 2], shape=(3,)), "list of 3 elements"),
         (lambda: Float(0, 1, shape=(0,)), "shape: positive"),
         (lambda: Float(0, 1, shape=(2.0,)), "shape: positive"),  # type: ignore[arg-type]

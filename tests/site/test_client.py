@@ -8,8 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,10 @@ from l2l_tasks.agent import results
 from l2l_tasks.errors import SitePermanentError, SiteTransientError, SiteUnknown, UserError
 from l2l_tasks.site.client import CALL, SiteClient
 from l2l_tasks.site.profile import SiteProfile
-from l2l_tasks.site.transport.base import PUT, Completed, Transport
+from l2l_tasks.site.transport.base import PUT, Transport
 from l2l_tasks.site.transport.local import LocalTransport
 from tests.site.sshd import SshServer
+from tests.site.wrappers import LosesReplies, Records, Slow
 
 CAMPAIGN = "sphere-0123abcd"
 LIMITS = {"line_bytes": 262144, "depth": 8}
@@ -200,7 +200,7 @@ def test_every_command_repeated_has_the_same_effect(client: Site) -> None:
 def test_submit_after_a_lost_reply_doubles_nothing(client: Site, keep: float) -> None:
     """The reply is cut on its way: the work was submitted, the caller may not conclude anything."""
     prepare(client)
-    lossy = SiteClient(client.profile, _LosesReplies(client.transport, keep))
+    lossy = SiteClient(client.profile, LosesReplies(client.transport, keep))
     with pytest.raises(SiteUnknown, match="no reply to submit"):
         lossy.submit(CAMPAIGN, bundles(3), workers=1, forget_before=0)
     status = client.submit(CAMPAIGN, bundles(3), workers=1, forget_before=0)
@@ -268,7 +268,7 @@ def test_poll_of_many_campaigns_is_one_command(client: Site) -> None:
 
 def test_poll_that_takes_longer_than_its_timeout_is_unknown(client: Site) -> None:
     prepare(client)
-    slow = SiteClient(client.profile, _Slow(client.transport))
+    slow = SiteClient(client.profile, Slow(client.transport))
     with pytest.raises(SiteUnknown, match=r"no reply to poll \(no end within 1 s\)"):
         slow.call("poll", {"campaigns": [], "wait": 0}, timeout=1)
 
@@ -338,7 +338,7 @@ def test_unknown_campaign_and_wrong_options_are_told_apart(local_client: Site) -
 def test_parameters_are_in_no_command_line(client: Site) -> None:
     """Neither the request nor paths: the remote command is one fixed text for all sites and commands."""
     prepare(client)
-    recorder = _Records(client.transport)
+    recorder = Records(client.transport)
     other = SiteClient(client.profile, recorder)
     other.submit(CAMPAIGN, bundles(1), workers=1, forget_before=0)
     other.probe()
@@ -370,46 +370,3 @@ def test_a_key_that_allows_two_commands_only_is_enough(ssh_client: Site, sshd: S
     ssh_client.submit(CAMPAIGN, bundles(1), workers=1, forget_before=0)
     assert list(gather(ssh_client, 1)) == ["0.0.0"]
     assert ssh_client.transport.run(["id"]).exit_status == 77
-
-
-class _Wrapped(Transport):
-    """Passes commands on to a real transport."""
-
-    def __init__(self, inner: Transport) -> None:
-        self.inner = inner
-
-    def run(self, argv: Sequence[str], stdin: bytes = b"", timeout: float = 60.0) -> Completed:
-        return self.inner.run(argv, stdin, timeout)
-
-    def close(self) -> None:
-        self.inner.close()
-
-
-class _Records(_Wrapped):
-    def __init__(self, inner: Transport) -> None:
-        super().__init__(inner)
-        self.commands: list[tuple[str, ...]] = []
-
-    def run(self, argv: Sequence[str], stdin: bytes = b"", timeout: float = 60.0) -> Completed:
-        self.commands.append(tuple(argv))
-        return self.inner.run(argv, stdin, timeout)
-
-
-class _LosesReplies(_Wrapped):
-    """The command runs to its end; of its output only a part arrives, and no exit status."""
-
-    def __init__(self, inner: Transport, keep: float) -> None:
-        super().__init__(inner)
-        self.keep = keep
-
-    def run(self, argv: Sequence[str], stdin: bytes = b"", timeout: float = 60.0) -> Completed:
-        done = self.inner.run(argv, stdin, timeout)
-        cut = done.stdout[: int(len(done.stdout) * self.keep)]
-        return replace(done, exit_status=None, stdout=cut, lost="session lost")
-
-
-class _Slow(_Wrapped):
-    """A site that takes its time before every command."""
-
-    def run(self, argv: Sequence[str], stdin: bytes = b"", timeout: float = 60.0) -> Completed:
-        return self.inner.run(["/bin/sh", "-c", 'sleep 20; exec "$@"', "x", *argv], stdin, timeout)

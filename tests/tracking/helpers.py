@@ -34,7 +34,6 @@ def begin(engine: Engine, origin: str = "airflow:probe/manual__1") -> Campaign:
             spec=SPEC,
             problem={"objectives": [{"name": "loss", "direction": "minimize"}]},
             spec_hash="5" * 64,
-            problem={},
             code_hash="c" * 64,
             site="local",
             seed=7,

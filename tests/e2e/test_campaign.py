@@ -1,0 +1,149 @@
+"""Campaigns from a YAML file through Airflow, SSH and sbatch into PostgreSQL and MLflow, all of them real."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import requests
+import yaml
+from sqlalchemy import text
+
+from tests.e2e.conftest import Desk, sphere
+from tests.support.slurm import SlurmLab
+
+
+def mlflow_get(desk: Desk, path: str, **parameters: str) -> requests.Response:
+    url = f"{desk.stack.mlflow_url}/api/2.0/mlflow/{path}"
+    return requests.get(url, params=parameters, auth=desk.stack.mlflow_account, timeout=30)
+
+
+def jobs(lab: SlurmLab, campaign_id: str) -> str:
+    """The scheduler's lines for a campaign's workers."""
+    return lab.as_user(f"squeue -h -n l2l-{campaign_id} -o '%i %T'").stdout
+
+
+def test_the_brunel_network_is_tuned_by_sbatch_over_ssh(desk: Desk) -> None:
+    """The main job: NEST on Slurm, every generation in MLflow."""
+    spec = yaml.safe_load((desk.stack.campaigns / "brunel-cmaes.yaml").read_text())
+    spec |= {"name": "brunel-small", "site": "slurm-lab", "budget": {"generations": 2}}
+    spec["optimizee"]["options"] |= {"neurons": 250, "duration": 300}
+    spec["execution"] |= {"batch": 4, "workers": 2}
+    campaign = desk.wait(desk.start(desk.write(spec)), "finished", "paused", "stopped")
+    assert (campaign.status, campaign.generations_told) == ("finished", 2)
+    assert (campaign.evaluations_ok, campaign.evaluations_total) == (8, 8)
+    with desk.engine.begin() as connection:
+        rows = connection.execute(
+            text("select metrics, host, worker from l2l.evaluations where campaign_id = :c"), {"c": campaign.id}
+        ).all()
+    assert all(row.metrics and row.host and row.worker for row in rows)
+
+    deadline = time.monotonic() + 120
+    while True:
+        run_id = desk.find(campaign.origin).mlflow_run_id  # type: ignore[union-attr]
+        history = (
+            mlflow_get(desk, "metrics/get-history", run_id=run_id, metric_key="loss/best_so_far").json()
+            if run_id
+            else {}
+        )
+        if len(history.get("metrics", [])) == 2 or time.monotonic() > deadline:
+            break
+        time.sleep(1)
+    assert [point["step"] for point in history["metrics"]] == [0, 1]
+    assert run_id is not None
+    names = {f["path"] for f in mlflow_get(desk, "artifacts/list", run_id=run_id).json()["files"]}
+    assert names
+
+
+def test_airflow_and_the_command_line_ask_the_same_individuals(desk: Desk, tmp_path: Path) -> None:
+    """One seed, two shells round the same steps: the told sequences are equal."""
+    spec = sphere("same-individuals")
+    through_airflow = desk.wait(desk.start(desk.write(spec)), "finished")
+    path = tmp_path / "same-individuals.yaml"
+    path.write_text(yaml.safe_dump({**spec, "site": "local"}))
+    done = subprocess.run(
+        [sys.executable, "-m", "l2l_tasks.cli", "run", str(path)],
+        env=desk.stack.environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    with desk.engine.begin() as connection:
+        query = "select id from l2l.campaigns where name = :n and origin like 'run:%'"
+        campaign_id = connection.scalar(text(query), {"n": spec["name"]})
+    assert campaign_id is not None
+    assert desk.sequence(campaign_id) == desk.sequence(through_airflow.id)
+
+
+def test_a_partition_that_does_not_exist_pauses_the_campaign(desk: Desk, slurm_lab: SlurmLab) -> None:
+    """One clear reason, and nothing was submitted."""
+    spec = sphere("no-partition", resources={"time": "10m", "partition": "nowhere"})
+    campaign = desk.wait(desk.start(desk.write(spec)), "paused", "finished")
+    assert campaign.status == "paused"
+    assert "nowhere" in (campaign.reason or "") or "partition" in (campaign.reason or "").lower()
+    assert jobs(slurm_lab, campaign.id) == ""
+
+
+def test_two_campaigns_of_one_dag_at_once_and_a_changed_form(desk: Desk) -> None:
+    """The trigger form's values reach the campaign; concurrent campaigns do not mix."""
+    dag = desk.write(sphere("twice"))
+    first, second = desk.start(dag, seed=1), desk.start(dag, seed=2)
+    a, b = desk.wait(first, "finished"), desk.wait(second, "finished")
+    assert (a.seed, b.seed) == (1, 2)
+    assert a.generations_told == b.generations_told == 3
+    assert desk.sequence(a.id) != desk.sequence(b.id)
+
+
+def test_stopping_from_the_command_line_cancels_the_jobs(desk: Desk, slurm_lab: SlurmLab) -> None:
+    slow = {"name": "sphere", "options": {"dimension": 3, "run_time": 60}}
+    spec = sphere("to-be-stopped", optimizee=slow, execution={"batch": 4, "workers": 2, "timeout": 120})
+    origin = desk.start(desk.write(spec))
+    deadline = time.monotonic() + 120
+    while (campaign := desk.find(origin)) is None or not jobs(slurm_lab, campaign.id):
+        assert time.monotonic() < deadline, "no job came"
+        time.sleep(0.5)
+    done = subprocess.run(
+        [sys.executable, "-m", "l2l_tasks.cli", "stop", campaign.id],
+        env=desk.stack.environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert desk.wait(origin, "stopped").status == "stopped"
+    deadline = time.monotonic() + 60
+    while jobs(slurm_lab, campaign.id) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert jobs(slurm_lab, campaign.id) == ""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the one-node Slurm needs root")
+def test_marking_the_wait_failed_cancels_the_jobs(desk: Desk, slurm_lab: SlurmLab) -> None:
+    """What a user does in the grid view to end a campaign."""
+    slow = {"name": "sphere", "options": {"dimension": 3, "run_time": 60}}
+    spec = sphere("wait-failed", optimizee=slow, execution={"batch": 4, "workers": 2, "timeout": 120})
+    dag = desk.write(spec)
+    origin = desk.start(dag)
+    run_id = origin.split("/", 1)[1]
+    path = f"dags/{dag}/dagRuns/{run_id}/taskInstances/wait"
+    deadline = time.monotonic() + 120
+    while (campaign := desk.find(origin)) is None or not jobs(slurm_lab, campaign.id):
+        assert time.monotonic() < deadline, "no job came"
+        time.sleep(0.5)
+    while desk.stack.airflow.get(path)["state"] != "deferred":
+        assert time.monotonic() < deadline, "the wait never waited"
+        time.sleep(0.5)
+    time.sleep(3)  # the triggerer takes the trigger up within its one-second loop
+    desk.stack.airflow.patch(path, {"new_state": "failed"})
+    assert desk.wait(origin, "stopped", "paused").status == "stopped"
+    deadline = time.monotonic() + 60
+    while jobs(slurm_lab, campaign.id) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert jobs(slurm_lab, campaign.id) == ""

@@ -1,0 +1,81 @@
+"""kill -9 of every service, one after the other, during a running campaign: it ends as if nothing had been."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+from sqlalchemy import text
+
+from tests.e2e.conftest import Desk, sphere
+from tests.support.slurm import SlurmLab
+
+COMPONENTS = ("scheduler", "triggerer", "mlflow", "postgres", "api-server", "dag-processor")
+
+
+def main_process(session: int, name: str) -> int:
+    """The process of a component that a hard failure would hit: the first below its guard."""
+    guard = psutil.Process(session)
+    children = guard.children()
+    assert children, f"{name} has no process"
+    return int(children[0].pid)
+
+
+def kill_worker(lab: SlurmLab, campaign_id: str) -> bool:
+    """SIGKILL one running worker of the campaign; whether there was one."""
+    for process in psutil.process_iter(["cmdline", "username"]):
+        command = process.info["cmdline"] or []
+        if "worker" in command and campaign_id in " ".join(command) and process.info["username"] == lab.login:
+            os.kill(process.pid, signal.SIGKILL)
+            return True
+    return False
+
+
+@pytest.mark.timeout(900)
+def test_every_service_is_killed_during_a_campaign(desk: Desk, slurm_lab: SlurmLab, tmp_path: Path) -> None:
+    """Guards the promise of the product: the told sequence equals that of an undisturbed run."""
+    slow = {"name": "sphere", "options": {"dimension": 3, "run_time": 1.0}}
+    spec = sphere("outages", optimizee=slow, budget={"generations": 9})
+    origin = desk.start(desk.write(spec))
+    campaign = desk.wait(origin, told=1)
+    for number, component in enumerate(COMPONENTS):
+        os.kill(main_process(desk.stack.session(component), component), signal.SIGKILL)
+        time.sleep(1)
+        desk.stack.wait_until_healthy()
+        campaign = desk.wait(origin, "finished", told=min(number + 2, 7))
+        assert campaign.status in ("running", "finished")
+    slurm_lab.signal_daemon("slurmctld", signal.SIGKILL)
+    time.sleep(2)
+    slurm_lab.up()
+    killed = kill_worker(slurm_lab, campaign.id)
+    campaign = desk.wait(origin, "finished", "paused", "stopped", patience=400)
+    assert (campaign.status, campaign.generations_told) == ("finished", 9)
+    assert killed or campaign.generations_told == 9
+
+    path = tmp_path / "undisturbed.yaml"
+    quick = {"name": "sphere", "options": {"dimension": 3}}
+    undisturbed = {**spec, "name": "undisturbed", "site": "local", "optimizee": quick}
+    path.write_text(yaml.safe_dump(undisturbed))
+    done = subprocess.run(
+        [sys.executable, "-m", "l2l_tasks.cli", "run", str(path)],
+        env=desk.stack.environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    with desk.engine.begin() as connection:
+        reference = connection.scalar(text("select id from l2l.campaigns where name = 'undisturbed'"))
+        query = """select count(*), count(*) filter (where status = 'ok')
+            from l2l.evaluations where campaign_id = :campaign"""
+        counted = tuple(connection.execute(text(query), {"campaign": campaign.id}).one())
+    assert desk.sequence(campaign.id) == desk.sequence(str(reference))
+    assert counted == (54, 54)
