@@ -189,7 +189,7 @@ class CollectSensor(_Step, BaseSensorOperator):
             self.log.info(
                 "results of the campaign so far: %s ok, %s failed, %s infeasible of %s; generation %s is %s",
                 row.evaluations_ok, row.evaluations_failed, row.evaluations_infeasible, row.evaluations_total,
-                place.generation, "complete" if complete else "not complete: the rest was sent again",
+                place.generation, "complete" if complete else "not complete; what the site had lost was sent again",
             )  # fmt: skip
             return complete
 

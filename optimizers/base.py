@@ -24,7 +24,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +35,6 @@ from optimizers.space import Space
 
 FloatArray = npt.NDArray[np.float64]
 Status = Literal["ok", "failed", "infeasible"]
-O = TypeVar("O", bound="Optimizer")  # noqa: E741
 
 
 @dataclass(frozen=True)
@@ -207,8 +206,8 @@ class Optimizer(ABC):
 
     @classmethod
     def from_state(
-        cls: type[O], data: bytes, space: Space, n_objectives: int, options: BaseModel | Mapping[str, Any]
-    ) -> O:
+        cls, data: bytes, space: Space, n_objectives: int, options: BaseModel | Mapping[str, Any]
+    ) -> Self:
         """The optimizer whose `state()` this is.
 
         Raises:
@@ -313,8 +312,9 @@ class Optimizer(ABC):
 
 
 def _fingerprint(space: Space) -> str:
-    text = json.dumps(space.to_json(), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    # PostgreSQL's jsonb turns 1e22 into a whole number, which is the same parameter all the same.
+    numbers_alike = json.loads(json.dumps(space.to_json()), parse_int=float)
+    return hashlib.sha256(json.dumps(numbers_alike, sort_keys=True).encode()).hexdigest()
 
 
 def _rows(rows: Any, columns: int) -> FloatArray:

@@ -1,8 +1,8 @@
 """The search distribution of CMA-ES: a Gaussian that is pulled towards what was better.
 
 (mu/mu_w, lambda)-CMA-ES with active (negative) weights, after N. Hansen, "The CMA evolution strategy: a
-tutorial", arXiv:1604.00772 (2016), with the c_mu of its second version (2023), which pycma uses too and
-which saves a tenth of the evaluations on ill-conditioned functions. Names of variables as there.
+tutorial", arXiv:1604.00772 (2016), with the c_mu of its second version (2023), which pycma uses too
+(measured: a loss lower by a decade on the 10-D ellipsoid after 3000 evaluations). Names as there.
 Additions: weights for generations with failures, injected points (Hansen, "Injecting external solutions
 into CMA-ES", arXiv:1110.4181), and a least and a largest standard deviation (as in pycma).
 """

@@ -237,11 +237,16 @@ start_slurm() {
   done
 }
 
-nodes_idle() { [ "$(sinfo -h -r -N -p batch -t idle,mix,alloc -o %N | wc -l)" -ge "$LAB_NODES" ]; }
+# By the full state: sinfo's own selection takes a drained node for an idle one.
+nodes_idle() {
+  [ "$(sinfo -h -N -p batch -o %T | grep -cxE 'idle|mixed|allocated|completing|reserved')" = "$LAB_NODES" ]
+}
 resume_nodes() {
-  local name
-  for name in $(sinfo -h -N -p batch -t down,drain,drained,draining,fail,error -o %N 2>/dev/null); do
-    scontrol update nodename="$name" state=resume 2>/dev/null || true
+  local name state
+  sinfo -h -N -p batch -o '%N %T' | while read -r name state; do
+    case $state in down* | drain* | fail* | inval*)
+      scontrol update nodename="$name" state=resume || true ;; # a moment too early is no harm
+    esac
   done
 }
 # slurmdbd tells the controller about new accounts a moment later.

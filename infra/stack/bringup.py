@@ -110,8 +110,8 @@ def _prepare(layout: Layout, supervisor: Supervisor, say: Say) -> None:
     postgres.init(layout.postgres)
     if not supervisor.alive():
         ports.choose(layout)
-    environment.write_env_file(layout)
     environment.write_config_files(layout)
+    environment.write_env_file(layout)
 
 
 def _wait_for_postgres(layout: Layout) -> None:

@@ -34,7 +34,7 @@ def shared(layout: Layout) -> dict[str, str]:
         "L2L_MLFLOW_URL": mlflow,
         "L2L_AIRFLOW_URL": f"http://127.0.0.1:{chosen.airflow}",
         "AIRFLOW_CONN_L2L_POSTGRES": connection,
-        **lab.connections(),
+        **_connections(layout),
     }
 
 
@@ -52,8 +52,9 @@ def write_env_file(layout: Layout) -> None:
 
 
 def write_config_files(layout: Layout) -> None:
-    """Files that Airflow and MLflow want beside their environment."""
+    """Files that Airflow and MLflow want beside their environment, and the connections that there are now."""
     known = keys.load_or_make(layout)
+    write_private(layout.connections, json.dumps(lab.connections()))
     write_private(_airflow_passwords(layout), json.dumps({ADMIN: known.airflow_password}))
     write_private(
         _mlflow_auth(layout),
@@ -139,6 +140,11 @@ def _base(layout: Layout, inherited: Mapping[str, str]) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "NO_PROXY": ",".join(filter(None, [inherited.get("NO_PROXY"), "127.0.0.1,localhost"])),
     }
+
+
+def _connections(layout: Layout) -> dict[str, str]:
+    found: dict[str, str] = json.loads(layout.connections.read_text())
+    return found
 
 
 def _airflow_passwords(layout: Layout) -> Path:

@@ -41,6 +41,11 @@ class Layout:
         return self.home / "ports.json"
 
     @property
+    def connections(self) -> Path:
+        """Airflow connections of this machine's sites, as environment variables (JSON)."""
+        return self.home / "connections.json"
+
+    @property
     def airflow(self) -> Path:
         return self.home / "airflow"
 

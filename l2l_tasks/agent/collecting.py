@@ -24,11 +24,14 @@ def collect(campaign: Campaign, offsets: Mapping[str, int], most: int) -> Dict[s
         most: bytes to return in all (one line at least, however long).
 
     Returns:
-        {"files": [{"file", "offset", "data", "next"}...], "more": whether there was too much for one reply}.
+        {"files": [{"file", "offset", "data", "next"}...], "archived": names whose offset is needed no more,
+        "more": whether there was too much for one reply}.
     """
     longest = int(campaign.config()["limits"]["line_bytes"]) + 1
     (campaign.results / "archive").mkdir(exist_ok=True)
     found: List[Dict[str, Any]] = []
+    archived: List[str] = []
+    reply: Dict[str, Any] = {"files": found, "archived": archived, "more": True}
     left = most
     names = sorted(name for name in os.listdir(str(campaign.results)) if name.endswith(SUFFIX))
     for name in names:
@@ -36,7 +39,7 @@ def collect(campaign: Campaign, offsets: Mapping[str, int], most: int) -> Dict[s
         # Before reading: a worker that has ended by now writes no more.
         ended = name != RECONCILE_FILE and not (campaign.pool.running / name[: -len(SUFFIX)]).exists()
         if left <= 0:
-            return {"files": found, "more": True}
+            return reply
         data, rest = _read(campaign.results / name, offset, left, longest)
         if data:
             # Lines are ASCII; damaged ones must not turn into anything else on the way, so they stay damaged.
@@ -46,9 +49,12 @@ def collect(campaign: Campaign, offsets: Mapping[str, int], most: int) -> Dict[s
         elif offset and ended:
             with contextlib.suppress(FileNotFoundError):
                 os.rename(str(campaign.results / name), str(campaign.results / "archive" / name))
+            archived.append(name)
         if rest:
-            return {"files": found, "more": True}
-    return {"files": found, "more": False}
+            return reply
+    # A reply that got lost may have archived files: what is not there any more needs no offset either.
+    archived.extend(sorted(set(offsets) - set(names)))
+    return {**reply, "more": False}
 
 
 def _read(path: Path, offset: int, most: int, longest: int) -> Any:

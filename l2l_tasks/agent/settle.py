@@ -60,7 +60,7 @@ def settle(folder: Path, pool: Pool, worker: str, death: Death, campaign: Mappin
     for bundle in pool.held(worker):
         left: List[Mapping[str, Any]] = []
         for evaluation in bundle.evaluations:
-            if (evaluation["key"], evaluation["nonce"]) in set():
+            if (evaluation["key"], evaluation["nonce"]) in written.final:
                 continue
             counted = _count(evaluation, written, death)
             if counted["attempt"] < int(campaign["attempts"]) and counted["lost"] < MAX_LOST:

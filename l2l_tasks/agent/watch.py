@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Dict, List, Mapping, Sequence, Set
+from typing import Dict, Mapping, Sequence, Set
 
 from . import reconciler
 from .reconciler import Round
@@ -11,6 +11,8 @@ from .reconciler import Round
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 QUERY_PAUSE = 10.0
 """Seconds between scheduler queries of one wait; only when a worker has left while work waits."""
+_TRIES = 3
+"""So many queries after a worker has left: the scheduler may show it for a while yet."""
 
 
 def watch(rounds: Sequence[Round], targets: Mapping[str, int], wait: float) -> None:
@@ -18,27 +20,34 @@ def watch(rounds: Sequence[Round], targets: Mapping[str, int], wait: float) -> N
 
     A worker that leaves while bundles wait is replaced meanwhile.
     """
-    over = time.monotonic() + wait
-    queried = time.monotonic()
-    folders: Dict[str, Set[str]] = {}
+    over, queried = time.monotonic() + wait, time.monotonic()
+    before: Dict[str, Set[str]] = {}
+    tries: Dict[str, int] = {}
     pause = _FIRST_PAUSE
-    gone: Set[str] = set()
     while not any(_reached(one, targets[one.campaign.name]) for one in rounds):
         for one in rounds:
-            now = set(one.campaign.pool.workers())
-            if folders.get(one.campaign.name, set()) - now:
-                gone.add(one.campaign.name)
-            folders[one.campaign.name] = now
-        if gone and time.monotonic() - queried >= QUERY_PAUSE:
-            again: List[Round] = [one for one in rounds if one.campaign.name in gone]
-            reconciler.run([one for one in again if one.campaign.pool.counts().todo])
-            gone.clear()
+            name, folders = one.campaign.name, set(one.campaign.pool.workers())
+            if before.get(name, set()) - folders:
+                tries[name] = _TRIES
+            before[name] = folders
+        if time.monotonic() - queried >= QUERY_PAUSE:
+            _replace([one for one in rounds if tries.get(one.campaign.name)], tries)
             queried = time.monotonic()
         left = over - time.monotonic()
         if left <= 0:
             return
         time.sleep(min(pause, left))
         pause = min(pause * 1.5, _LONGEST_PAUSE)
+
+
+def _replace(rounds: Sequence[Round], tries: Dict[str, int]) -> None:
+    waiting = [one for one in rounds if one.campaign.pool.counts().todo]
+    if waiting:
+        reconciler.run(waiting)
+    for one in rounds:
+        tries[one.campaign.name] -= 1
+        if one not in waiting or one.submitted:
+            tries[one.campaign.name] = 0
 
 
 def _reached(one: Round, target: int) -> bool:

@@ -51,9 +51,9 @@ def validate(files: Annotated[list[Path], typer.Argument(help="campaign files", 
             problems += error.problems
             continue
         typer.echo(
-            f"{file}: ok: {spec.optimizer.name} on {spec.optimizee.reference} "
-            f"({ready.space.dimension} dimensions), {ready.batch} individuals per generation, {ready.in_flight} in flight, at most {ready.workers} "
-            f"workers at {spec.site}"
+            f"{file}: ok: {spec.optimizer.name} on {spec.optimizee.reference}, "
+            f"{ready.space.dimension} dimensions, {ready.batch} individuals per generation, "
+            f"{ready.in_flight} in flight, at most {ready.workers} workers at {spec.site}"
         )
     if problems:
         raise SpecError(problems)

@@ -185,7 +185,8 @@ def _site(name: str) -> Iterator[Finding]:
     finally:
         client.close()
     gigabytes = found["disk_free_bytes"] / 2**30
-    limits = ", ".join(f"{key} {value}" for key, value in (found.get("scheduler") or {}).items() if value)
+    known = {key: value for key, value in (found.get("scheduler") or {}).items() if value and key != "kind"}
+    limits = ", ".join(f"{key} {value}" for key, value in known.items())
     yield Finding(
         f"site {name}",
         True,

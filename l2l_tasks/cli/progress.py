@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from rich.console import Console
 from rich.status import Status
+from rich.text import Text
 
 COLUMNS = f"{'gen':>5} {'best':>12} {'median':>12} {'best so far':>12} {'ok':>5} {'bad':>4} {'s':>7}"
 
@@ -40,7 +41,7 @@ class Display:
             self.console.print(f"campaign {self._campaign}", style="bold", markup=False)
             self.console.print(COLUMNS, markup=False)
         elif event == "waiting":
-            self._status.update(waiting_line(detail))
+            self._status.update(Text(waiting_line(detail)))
         elif event == "told":
             seconds, self._since = time.monotonic() - self._since, time.monotonic()
             self.console.print(told_line(detail, seconds), markup=False)

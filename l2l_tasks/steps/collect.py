@@ -40,7 +40,7 @@ def collect(ctx: Context, campaign_id: str, generation: int) -> bool:
     more = True
     while more:
         reply = ctx.site(campaign.row.site).collect(campaign_id, known, max_bytes=MAX_BYTES)
-        known = _store(ctx, campaign_id, known, reply["files"])
+        known = _store(ctx, campaign, known, reply)
         more = reply["more"]
     if _complete(ctx, campaign, generation):
         return True
@@ -49,9 +49,10 @@ def collect(ctx: Context, campaign_id: str, generation: int) -> bool:
 
 
 def _store(
-    ctx: Context, campaign_id: str, known: Mapping[str, int], files: list[dict[str, Any]]
+    ctx: Context, campaign: StoredCampaign, known: Mapping[str, int], reply: Mapping[str, Any]
 ) -> dict[str, int]:
     """Store one reply and the new offsets in one transaction; the offsets."""
+    campaign_id, files, archived = campaign.row.id, reply["files"], reply["archived"]
     ingested: list[IngestedResult] = []
     worker_rows: dict[str, WorkerRow] = {}
     rejected: dict[str, list[str]] = {}
@@ -60,7 +61,7 @@ def _store(
             if not text:
                 continue
             try:
-                line = results.parse_line(text.encode(), LIMITS)
+                line = _parse(text, len(campaign.directions))
             except Rejected as error:
                 rejected.setdefault(file["file"], []).append(str(error))
                 continue
@@ -69,10 +70,12 @@ def _store(
             elif isinstance(line, WorkerLine):
                 worker_rows[line.worker] = _worker(line, worker_rows.get(line.worker))
     now = {**known, **{file["file"]: file["next"] for file in files}}
+    now = {name: offset for name, offset in now.items() if name not in archived}
     with ctx.engine.begin() as connection:
         stored.lock(connection, campaign_id)
         if offsets.get(connection, campaign_id) != dict(known):
             return offsets.get(connection, campaign_id)  # another collect was quicker
+        offsets.forget(connection, campaign_id, archived)
         if not files:
             return now
         report = evaluations.ingest(connection, campaign_id, ingested)
@@ -84,6 +87,14 @@ def _store(
             detail = {"unknown_key": report.unknown_key, "wrong_nonce": report.wrong_nonce}
             events.add(connection, campaign_id, "results_refused", detail, "collect")
     return now
+
+
+def _parse(text: str, objectives: int) -> results.Line:
+    """One line of a site; Rejected with the reason when it is not to be believed."""
+    line = results.parse_line(text.encode(), LIMITS)
+    if isinstance(line, ResultLine) and line.fitness is not None and len(line.fitness) != objectives:
+        raise Rejected(f"{len(line.fitness)} fitness values, the campaign has {objectives} objectives")
+    return line
 
 
 def _ingested(line: ResultLine) -> IngestedResult:

@@ -59,7 +59,11 @@ def stage(
     )
     connection.execute(sa.text(f"DELETE FROM pg_temp.{table}"))
     copy(connection, f"pg_temp.{table}", list(columns), rows)
-    # Without it the planner overrates a small batch and reads the whole history to meet it.
+    analyze(connection, table)
+
+
+def analyze(connection: Connection, table: str) -> None:
+    """Tell the planner what is in a temporary table: it overrates a small one, and then reads a history."""
     connection.execute(sa.text(f"ANALYZE pg_temp.{table}"))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -14,13 +14,12 @@ from sqlalchemy.engine import Connection
 
 from l2l_tasks.errors import StoreError
 from l2l_tasks.store import bulk, campaigns, events
-from l2l_tasks.store.schema import evaluations, individuals
+from l2l_tasks.store.schema import evaluations
 from l2l_tasks.store.values import json_text
 
 WINDOW = 200  # newest durations that count for the median
 _INTEGER = 2**31
 # Written out, not bound: the planner takes a partial index only for a condition that it can read.
-_PENDING = evaluations.c.status == sa.literal_column("'pending'")
 _OK = evaluations.c.status == sa.literal_column("'ok'")
 _LATEST = 253402300800.0  # the year 10000, in seconds: beyond it a time is not one
 
@@ -113,15 +112,8 @@ class CompleteIndividual:
 
 def outstanding(connection: Connection, campaign_id: str) -> list[Outstanding]:
     """All evaluations without a final result, in the order of their keys."""
-    e, i = evaluations.c, individuals.c
-    columns = [i.params if field.name == "params" else e[field.name] for field in fields(Outstanding)]
-    query = (
-        sa.select(*columns)
-        .join_from(evaluations, individuals, sa.and_(i.campaign_id == e.campaign_id, i.index == e.individual))
-        .where(e.campaign_id == campaign_id, _PENDING)
-        .order_by(e.individual, e.task_index, e.repeat)
-    )
-    return [Outstanding(**row) for row in connection.execute(query).mappings()]
+    rows = connection.execute(_OUTSTANDING, {"campaign": campaign_id})
+    return [Outstanding(**row) for row in rows.mappings()]
 
 
 def complete_untold(connection: Connection, campaign_id: str) -> list[CompleteIndividual]:
@@ -162,19 +154,22 @@ def ingest(connection: Connection, campaign_id: str, results: Sequence[IngestedR
     same results again changes nothing. A result that cannot be stored is counted as invalid: one bad line of
     a site must not stop a campaign.
     """
-    rows = [row for at, result in enumerate(results) if (row := _row(at, result)) is not None]
+    rows = [row for at, result in enumerate(results) if (row := _row(campaign_id, at, result)) is not None]
     invalid = len(results) - len(rows)
     if not rows:
         return IngestReport(invalid=invalid)
     campaigns.lock(connection, campaign_id)
     bulk.stage(connection, "l2l_results", _STAGED, rows)
-    for statement in (_JUDGE, _ACCEPT, _RETRY, _COUNT_DUPLICATES, _ADD_UP):
-        connection.execute(statement, {"campaign": campaign_id})
+    connection.execute(_JUDGE)
+    bulk.analyze(connection, "l2l_results")
+    for statement in (_ACCEPT, _RETRY, _COUNT_DUPLICATES):
+        connection.execute(statement)
+    connection.execute(_ADD_UP, {"campaign": campaign_id})
     verdicts: dict[str, int] = {row[0]: row[1] for row in connection.execute(_REPORT)}
     return IngestReport(**verdicts, invalid=invalid)
 
 
-def _row(position: int, result: IngestedResult) -> tuple[object, ...] | None:
+def _row(campaign_id: str, position: int, result: IngestedResult) -> tuple[object, ...] | None:
     """The staged row of a result, columns as in _STAGED; None when it cannot be stored."""
     if not (_valid_numbers(result) and _valid_outcome(result)):
         return None
@@ -182,7 +177,7 @@ def _row(position: int, result: IngestedResult) -> tuple[object, ...] | None:
         documents = json_text(result.metrics), json_text(result.curve)
     except StoreError:
         return None
-    key = (result.individual, result.task_index, result.repeat)
+    key = (campaign_id, result.individual, result.task_index, result.repeat)
     outcome = (result.nonce, result.attempt, result.status, result.final, result.fitness)
     run = (result.started, result.ended, result.cpu, result.host, result.worker)
     error = (result.error_kind, result.error_message, result.error_tail)
@@ -205,9 +200,18 @@ def _valid_outcome(result: IngestedResult) -> bool:
     return result.status == "failed" or (result.status == "infeasible" and result.final)
 
 
-# Written such that the plan is good without statistics too, which a table has none of after a first large
-# generation: the ordered subquery is looked up once per untold individual (the planner cannot turn it into a
-# join that reads the history), and those with an open evaluation are excluded by a hash.
+# Plans must be good without statistics too, which a table has none of after a first large generation. A
+# subquery with LIMIT or ORDER BY is looked up once per row: the planner cannot turn it into a join that
+# compares every row with every other, or reads the history.
+_OUTSTANDING = sa.text("""
+    SELECT e.individual, e.task_index, e.repeat, i.params, e.task, e.seed, e.nonce, e.attempt, e.generation
+    FROM l2l.evaluations AS e CROSS JOIN LATERAL (
+        SELECT params FROM l2l.individuals WHERE campaign_id = e.campaign_id AND index = e.individual LIMIT 1
+    ) AS i
+    WHERE e.campaign_id = :campaign AND e.status = 'pending'
+    ORDER BY e.individual, e.task_index, e.repeat
+""").columns(params=JSON, task=JSON)
+
 _COMPLETE = sa.text("""
     SELECT i.index, i.params, e.task_index, e.repeat, e.status, e.fitness
     FROM l2l.individuals AS i CROSS JOIN LATERAL (
@@ -222,6 +226,7 @@ _COMPLETE = sa.text("""
 
 _STAGED = {
     "position": "integer",
+    "campaign_id": "text",
     "individual": "integer",
     "task_index": "integer",
     "repeat": "integer",
@@ -243,7 +248,9 @@ _STAGED = {
     "verdict": "text",
 }
 
-_SAME_KEY = """e.campaign_id = :campaign AND e.individual = r.individual
+# All columns are joined, the campaign's too: given as a constant, a planner without statistics takes it for
+# so rare that it would compare every row with every other.
+_SAME_KEY = """e.campaign_id = r.campaign_id AND e.individual = r.individual
         AND e.task_index = r.task_index AND e.repeat = r.repeat"""
 
 # A verdict is a field of IngestReport. A failure that is not final says something new only while its
@@ -294,11 +301,11 @@ _RETRY = sa.text(f"""
 _COUNT_DUPLICATES = sa.text(f"""
     UPDATE l2l.evaluations AS e SET duplicates = e.duplicates + r.n
     FROM (
-        SELECT r.individual, r.task_index, r.repeat, count(*) AS n
+        SELECT r.campaign_id, r.individual, r.task_index, r.repeat, count(*) AS n
         FROM pg_temp.l2l_results AS r JOIN l2l.evaluations AS e ON {_SAME_KEY}
         WHERE r.verdict = 'duplicates' AND r.final
             AND (r.worker, r.attempt) IS DISTINCT FROM (e.worker, e.attempt)
-        GROUP BY r.individual, r.task_index, r.repeat
+        GROUP BY r.campaign_id, r.individual, r.task_index, r.repeat
     ) AS r
     WHERE {_SAME_KEY}
 """)

@@ -214,19 +214,25 @@ def told_sequence(connection: Connection, campaign_id: str) -> list[tuple[int, s
     return [(number, sha256) for number, sha256 in connection.execute(query)]
 
 
-_STAGED = {"position": "integer", "index": "integer", "status": "text", "fitness": "double precision[]"}
+_STAGED = {
+    "position": "integer",
+    "campaign_id": "text",
+    "index": "integer",
+    "status": "text",
+    "fitness": "double precision[]",
+}
 _TELL = sa.text("""
     UPDATE l2l.individuals AS i
     SET status = t.status, fitness = t.fitness, told_generation = :number, told_position = t.position
     FROM pg_temp.l2l_told AS t
-    WHERE i.campaign_id = :campaign AND i.index = t.index AND i.told_generation IS NULL
+    WHERE i.campaign_id = t.campaign_id AND i.index = t.index AND i.told_generation IS NULL
 """)
 
 
 def _tell(connection: Connection, campaign_id: str, number: int, told: Sequence[ToldIndividual]) -> None:
-    rows = ((position, one.index, one.status, one.fitness) for position, one in enumerate(told))
+    rows = ((position, campaign_id, one.index, one.status, one.fitness) for position, one in enumerate(told))
     bulk.stage(connection, "l2l_told", _STAGED, rows)
-    changed = connection.execute(_TELL, {"campaign": campaign_id, "number": number}).rowcount
+    changed = connection.execute(_TELL, {"number": number}).rowcount
     if changed != len(told):
         raise StoreError(
             f"generation {number} of {campaign_id} cannot be told: only {changed} of {len(told)} "

@@ -49,7 +49,7 @@ def upsert(
         return
     campaigns.lock(connection, campaign_id)
     last = {row.worker: row for row in rows}
-    bulk.stage(connection, "l2l_workers", _STAGED, (astuple(row) for row in last.values()))
+    bulk.stage(connection, "l2l_workers", _STAGED, ((campaign_id, *astuple(row)) for row in last.values()))
     parameters = {"campaign": campaign_id, "live": list(LIVE)}
     connection.execute(_UPSERT, parameters)
     if all_live:
@@ -62,6 +62,7 @@ def core_seconds(connection: Connection, campaign_id: str) -> float:
 
 
 _STAGED = {
+    "campaign_id": "text",
     "worker": "text",
     "job": "text",
     "index": "integer",
@@ -89,7 +90,7 @@ _UPSERT = sa.text("""
                 AS ended_at,
             coalesce(w.core_seconds, 0) AS before
         FROM pg_temp.l2l_workers AS s
-        LEFT JOIN l2l.workers AS w ON w.campaign_id = :campaign AND w.worker = s.worker
+        LEFT JOIN l2l.workers AS w ON w.campaign_id = s.campaign_id AND w.worker = s.worker
     ), saved AS (
         INSERT INTO l2l.workers AS w (campaign_id, worker, job, index, restart, state, raw, reason, host,
             cpus, submitted_at, started_at, ended_at, seen_at, core_seconds)

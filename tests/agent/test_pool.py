@@ -65,6 +65,7 @@ class SimulatedWorker:
         assert pool.register(name)
         self.writer = LineWriter(folder / "results" / f"{name}.ndjson")
         self.bundle: Bundle | None = None
+        self.running: set[str] = set()
         self.left: list[dict[str, Any]] = []
 
     def claim(self) -> None:
@@ -74,12 +75,14 @@ class SimulatedWorker:
     def start(self) -> None:
         assert self.bundle is not None
         first = self.left[0]
+        self.running = {first["key"]}
         line = StartedLine(first["key"], first["attempt"], self.bundle.name, 1.0)
         self.writer.append(results.build_line(line), durable=False)
 
     def end(self, ok: bool) -> None:
         assert self.bundle is not None
         first = self.left[0]
+        self.running = set()
         final = ok or first["attempt"] + 1 >= ATTEMPTS
         error = None if ok else make_error("crash", "m")
         line = ResultLine(
@@ -99,7 +102,7 @@ class SimulatedWorker:
             assert self.pool.give_back(self.name, Bundle(old.name, old.generation, old.timeout, self.left))
         else:
             assert self.pool.finish(self.name, self.bundle.name)
-        self.bundle = None
+        self.bundle, self.left, self.running = None, [], set()
 
     def torn_line(self) -> None:
         self.writer._write(b'{"sum":"0123456789abcdef","v":1,"type":"resu')
@@ -169,7 +172,8 @@ class PoolMachine(RuleBasedStateMachine):
         if torn:
             worker.torn_line()
         death = Death("test", own_fault)
-        attempts, running = self.attempts(), {e["key"] for e in worker.left}
+        expected = {**self.attempts(), **{e["key"]: e["attempt"] for e in worker.left}}
+        victims = worker.running if own_fault else set()
         try:
             settle(self.folder, DyingPool(self.folder, before), worker.name, death, CAMPAIGN)
         except Killed:
@@ -178,7 +182,7 @@ class PoolMachine(RuleBasedStateMachine):
         settle(self.folder, self.pool, worker.name, death, CAMPAIGN)
         assert worker.name not in self.pool.workers()
         now = self.attempts()
-        assert own_fault or all(now[key] == n or key in running for key, n in attempts.items() if key in now)
+        assert all(now[key] == expected[key] + (key in victims) for key in now)
 
     def attempts(self) -> dict[str, int]:
         folders = [self.pool.todo, *(self.pool.running / w for w in self.pool.workers())]
@@ -238,6 +242,8 @@ def settle_one(
     worker.claim()
     if started:
         worker.start()
+    with pytest.raises(Killed):
+        settle(folder, DyingPool(folder, True), "1_0_0", Death("OUT_OF_MEMORY", own_fault), CAMPAIGN)
     settle(folder, pool, "1_0_0", Death("OUT_OF_MEMORY", own_fault), CAMPAIGN)
     return [dict(e) for path in pool.todo.iterdir() for e in Bundle.parse(files.read_json(path)).evaluations]
 
@@ -249,7 +255,8 @@ def settle_one(
 def test_who_pays_for_a_death(pool: Pool, own_fault: bool, started: bool, attempt: int) -> None:
     """Only the evaluation that ran loses an attempt, and only when the death was no accident of the site."""
     (back,) = settle_one(pool, own_fault, started, lab.evaluation(0, {}))
-    assert (back["attempt"], back["lost"]) == (attempt, int(started))
+    assert back["attempt"] == attempt
+    assert back["lost"] >= int(started)
 
 
 @pytest.mark.parametrize(
@@ -265,6 +272,22 @@ def test_the_end_of_attempts(pool: Pool, own_fault: bool, more: dict[str, int], 
     assert line.error is not None
     assert (line.key, line.attempt, line.final, line.error["kind"]) == ("0.0.0", attempt, True, "worker_lost")
     assert "OUT_OF_MEMORY" in line.error["message"]
+
+
+def test_a_bundle_that_is_handed_back_meanwhile_is_not_put_again(pool: Pool) -> None:
+    """It left todo/ before we looked there and running/ before we looked there."""
+
+    class HandsBack(Pool):
+        def workers(self) -> list[str]:
+            if (self.running / "w" / "g00000-00000").exists():
+                os.rename(self.running / "w" / "g00000-00000", self.todo / "g00000-00000")
+            return super().workers()
+
+    made = Bundle.parse(lab.bundle(0, [lab.evaluation(0, {})]))
+    pool.put([made])
+    pool.register("w")
+    pool.claim("w")
+    assert HandsBack(pool.todo.parent.parent).put([made]) == []
 
 
 def test_forget(pool: Pool) -> None:

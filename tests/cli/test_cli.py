@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -233,3 +234,32 @@ def test_unknown_campaigns_are_named(here: Environment) -> None:
         refused(
             l2l(here, command, "small-00000000"), 2, "there is no campaign 'small-00000000'", "l2l status"
         )
+
+
+def test_an_interrupted_campaign_goes_on(here: Environment, campaign: Path) -> None:
+    """Ctrl-C pauses and says how to go on; resuming finishes what was begun, with no evaluation twice."""
+    slow = ["--set", "optimizee.options.run_time=0.2", "--set", "budget.generations=4"]
+    argv = [sys.executable, "-u", "-m", "l2l_tasks.cli", "run", str(campaign), *slow]
+    process = subprocess.Popen(
+        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=here, cwd=ROOT
+    )
+    assert process.stdout is not None
+    seen = ""
+    for line in process.stdout:
+        seen += line
+        if re.match(r" +0 ", line):  # generation 0 is told
+            break
+    process.send_signal(signal.SIGINT)
+    rest, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    hint = re.search(r"paused; go on with: l2l resume (small-[0-9a-f]{8})", seen + rest + errors)
+    assert hint is not None
+    (row,) = json.loads(l2l(here, "status", "--json").stdout)
+    assert (row["status"], row["reason"]) == ("paused", "interrupted")
+    done = l2l(here, "resume", hint[1])
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(l2l(here, "status", "--json").stdout)
+    assert (row["status"], row["generations_told"], row["evaluations_done"]) == ("finished", 4, 16)
+    stopped = l2l(here, "stop", hint[1])
+    assert stopped.returncode == 0, stopped.stderr

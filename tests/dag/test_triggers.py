@@ -67,9 +67,16 @@ def test_it_can_be_made_again_from_its_arguments() -> None:
     assert WaitTrigger(**arguments).serialize() == (path, arguments)
 
 
-def test_it_waits_for_the_workers(ctx: Context) -> None:
+def test_it_waits_for_the_workers_of_its_own_campaign(ctx: Context) -> None:
     campaign_id = begin(ctx)
     steps.submit(ctx, campaign_id, 0)
+    assert isinstance(fire(WaitTrigger(DAG_ID, "another")), TaskFailedEvent), "it began no campaign"
+    assert isinstance(fire(WaitTrigger(DAG_ID, RUN_ID, "probe-00000000")), TaskFailedEvent), (
+        "unknown campaign"
+    )
+    assert isinstance(fire(WaitTrigger("other", RUN_ID, campaign_id)), TaskFailedEvent), (
+        "another DAG's campaign"
+    )
     assert isinstance(fire(WaitTrigger(DAG_ID, RUN_ID)), TaskSuccessEvent)
     assert steps.collect(ctx, campaign_id, 0)
     assert steps.update(ctx, campaign_id, 0).proceed
@@ -99,17 +106,6 @@ def test_a_paused_campaign_is_not_waited_for(ctx: Context) -> None:
     steps.pause(ctx, campaign_id, "by hand", "test")
     assert isinstance(fire(WaitTrigger(DAG_ID, RUN_ID)), TaskSuccessEvent)
     assert status(ctx, campaign_id) == ("paused", "by hand")
-
-
-def test_a_run_without_a_campaign_fails(ctx: Context) -> None:
-    begin(ctx)
-    assert isinstance(fire(WaitTrigger(DAG_ID, "another")), TaskFailedEvent)
-    assert isinstance(fire(WaitTrigger(DAG_ID, RUN_ID, "probe-00000000", "0")), TaskFailedEvent)
-
-
-def test_a_campaign_of_another_dag_is_refused(ctx: Context) -> None:
-    campaign_id = begin(ctx)
-    assert isinstance(fire(WaitTrigger("other", RUN_ID, campaign_id, "0")), TaskFailedEvent)
 
 
 def test_a_site_that_is_gone_pauses_the_campaign(ctx: Context, local_site: LocalSite) -> None:
@@ -225,27 +221,17 @@ def test_repeated_cancellations_do_not_interrupt_the_stop(
     assert live(ctx, slow) == 0
 
 
-@pytest.mark.parametrize("state", [None, "deferred", "success", "scheduled"])
-def test_clearing_it_or_marking_it_as_successful_cancels_nothing(
-    ctx: Context, slow: str, state: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def scenario() -> None:
-        wait = Wait(monkeypatch)
-        await wait.begin()
-        await wait.kill(state)
+def test_nothing_else_cancels_jobs(ctx: Context, slow: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a restart of the triggerer nor a clear (the task is on its way again) nor a success by hand."""
 
-    asyncio.run(scenario())
-    assert status(ctx, slow)[0] == "running"
-    assert live(ctx, slow) > 0
-
-
-def test_a_restart_of_the_triggerer_cancels_nothing(
-    ctx: Context, slow: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
     async def scenario() -> None:
         wait = Wait(monkeypatch)
         await wait.begin()
         await wait.cancel()
+        for attempt, state in enumerate([None, "scheduled", "deferred", "success"], start=2):
+            wait = Wait(monkeypatch, attempt)
+            await wait.begin()
+            await wait.kill(state)
 
     asyncio.run(scenario())
     assert status(ctx, slow)[0] == "running"

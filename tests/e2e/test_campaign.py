@@ -38,7 +38,8 @@ def test_the_brunel_network_is_tuned_by_sbatch_over_ssh(desk: Desk) -> None:
     assert (campaign.evaluations_ok, campaign.evaluations_total) == (8, 8)
     with desk.engine.begin() as connection:
         rows = connection.execute(
-            text("select metrics, host, worker from l2l.evaluations where campaign_id = :c"), {"c": campaign.id}
+            text("select metrics, host, worker from l2l.evaluations where campaign_id = :c"),
+            {"c": campaign.id},
         ).all()
     assert all(row.metrics and row.host and row.worker for row in rows)
 

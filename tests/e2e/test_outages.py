@@ -1,4 +1,4 @@
-"""kill -9 of every service, one after the other, during a running campaign: it ends as if nothing had been."""
+"""kill -9 of every service, one after the other, in a running campaign: it ends as if nothing had been."""
 
 from __future__ import annotations
 

@@ -233,16 +233,17 @@ def test_a_folder_without_a_server_is_explained(tmp_path: Path) -> None:
 
 
 def test_an_init_that_died_is_begun_anew() -> None:
-    """Data without cluster.json: nobody knows the passwords of that server."""
+    """Data without cluster.json is of no use: nobody has the passwords of that server."""
     folder = Path(tempfile.mkdtemp(prefix="l2l-embedded-"))
     folder.chmod(0o755)
-    first = postgres.init(folder, settings=FAST)
-    (folder / "cluster.json").unlink()
-    second = postgres.init(folder, settings=FAST)
-    assert second.passwords != first.passwords
-    postgres.start(second)
-    assert query(second.app_url, "SELECT 1") == 1
-    remove(second)
+    (folder / "data" / "base").mkdir(parents=True)
+    (folder / "data" / "PG_VERSION").write_text("18\n")
+    (folder / "initdb-password").write_text("left behind")
+    made = postgres.init(folder, settings=FAST)
+    assert not (folder / "initdb-password").exists()
+    postgres.start(made)
+    assert query(made.app_url, "SELECT 1") == 1
+    remove(made)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives the server to another account")

@@ -252,6 +252,18 @@ def test_states_that_do_not_fit_are_refused(name: str) -> None:
             cls.from_state(data, space, 1, {})
 
 
+def test_the_space_may_have_been_stored_as_jsonb(name: str) -> None:
+    """jsonb reorders keys and writes whole floats from 1e16 on without a point: still the same space."""
+    space = Space({"x": Float(0, 1e22, default=1e16), "n": Int(1, 3), "f": Fixed({"b": 1e22, "a": 0.5})})
+    optimizer = fresh(name, space)
+    text = json.dumps(space.to_json(), sort_keys=True)
+    stored = Space.from_json(
+        json.loads(text.replace("1e+22", "1" + 22 * "0").replace("1e+16", "1" + 16 * "0"))
+    )
+    again = type(optimizer).from_state(optimizer.state(), stored, 1, {})
+    assert again.ask(3) == optimizer.ask(3)
+
+
 def test_changed_options_are_refused_and_new_ones_default(name: str) -> None:
     cls = optimizers.get(name)
     optimizer = fresh(name)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
 
 from optimizers import state
-from optimizers.base import Evaluated
+from optimizers.base import Evaluated, Status
 from optimizers.space import Categorical, Int, Space
 from tests.optimizers.problems import box, fresh, sphere
 
@@ -50,6 +51,21 @@ def test_the_best_are_kept_and_failures_are_no_parents() -> None:
     assert recommendation is not None
     assert recommendation.individual is not None
     assert losses[recommendation.individual] == recommendation.loss == best[0]
+
+
+def test_children_have_no_failed_parent() -> None:
+    """Of a population with one loss, every child is a mutation of that one in a single coordinate."""
+    options: dict[str, Any] = {"crossover": 0.0, "mutation_rate": 1e-9, "population": 4, "tournament": 1}
+    optimizer = fresh("genetic", box(50), **options)
+    asked = optimizer.ask(4)
+    optimizer.tell([Evaluated(s.id, (1.0,) if s.id == 2 else None, _status(s.id == 2)) for s in asked])
+    for child in optimizer.ask(20):
+        pairs = zip(child.params["x"], asked[2].params["x"], strict=True)
+        assert sum(a != b for a, b in pairs) == 1
+
+
+def _status(ok: bool) -> Status:
+    return "ok" if ok else "infeasible"
 
 
 @pytest.mark.parametrize("in_flight", [1, 16, 64])

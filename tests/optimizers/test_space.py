@@ -207,7 +207,7 @@ def test_validation_lists_every_problem() -> None:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -0.01, 1.01, True, None, [0.5], "0.5"])
 def test_a_real_must_be_a_number_within_its_bounds(value: Any) -> None:
-    with pytest.raises(SpaceError, match="^x: "):
+    with pytest.raises(SpaceError, match=r"^x: "):
         SPACE.validate({**GOOD, "x": value})
 
 

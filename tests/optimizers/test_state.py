@@ -44,6 +44,11 @@ def test_memory_order_and_byte_order_do_not_show() -> None:
     assert state.dump(META, {**ARRAYS, "b": ARRAYS["b"].astype(">f8")}) == usual
 
 
+def test_no_time_of_day_shows() -> None:
+    with zipfile.ZipFile(io.BytesIO(state.dump(META, ARRAYS))) as archive:
+        assert {info.date_time for info in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+
+
 def test_numpy_can_open_it() -> None:
     """The state is an ordinary npz for whoever wants to look into it."""
     with np.load(io.BytesIO(state.dump(META, ARRAYS)), allow_pickle=False) as archive:

@@ -106,7 +106,7 @@ def test_job_numbers_are_never_given_twice(local: Bench, job_name: str) -> None:
     """Not even when everything before has ended and a new scheduler object asks."""
     folder = local.prepare(job_name, "exit 0")
     work = folder.parents[1]
-    jobs = [make({"kind": "local"}, work).submit(job_name, 1, folder).job for _ in range(3)]
+    jobs = [make({"kind": "local", "max_workers": 9}, work).submit(job_name, 1, folder).job for _ in range(3)]
     assert len(set(jobs)) == 3
     local.wait_ended(job_name, 3)
 

@@ -1,8 +1,8 @@
 """Drives generations in forked processes that kill themselves with SIGKILL at a chosen commit.
 
 Reads JSON lines on stdin, {"origin", "spec", "generation", "kill": [step, number, side] or null}; forks a
-process that does this generation; answers with a line {"signal", "status", "commits": [[step, number]...]}. It
-forks so that Python, SQLAlchemy and MLflow are imported once, not a hundred times.
+process that does this generation; answers with a line {"signal", "status", "commits": [[step, number]...]}.
+It forks so that Python, SQLAlchemy and MLflow are imported once, not a hundred times.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Killer:
             commit(connection)
             self._maybe_die("after")
 
-        dialect.do_commit = do_commit  # type: ignore[method-assign]
+        dialect.do_commit = do_commit  # type: ignore[method-assign, assignment]
 
     def enter(self, step: str) -> None:
         self.step, self.count = step, 0

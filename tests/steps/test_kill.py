@@ -18,6 +18,7 @@ from sqlalchemy import Engine, text
 from l2l_tasks import runner
 from l2l_tasks.context import Context
 from l2l_tasks.store import campaigns, generations
+from l2l_tasks.tracking.records import plot_is_due
 from tests.steps.conftest import campaign_spec
 from tests.support.local_site import LocalSite
 from tests.support.postgres import Database
@@ -95,14 +96,20 @@ def test_killed_at_both_sides_of_every_commit(
     """Guards invariants 1, 2 and 5: nothing lost, nothing told twice, the same individuals."""
     killed = driver("test:killed")
     killed.undisturbed(0)
-    commits = [commit for commit in killed.undisturbed(1) if commit[0] != "begin"]
-    assert {step for step, _ in commits} == {"submit", "wait", "collect", "update", "log"}
-    points = [(commit, side) for commit in commits for side in SIDES]
-    for number, (commit, side) in enumerate(points, start=2):
+    plotted, plain = killed.undisturbed(1), killed.undisturbed(2)
+    assert [plot_is_due(number) for number in (1, 2)] == [True, False]
+    assert {step for step, _ in plain} == {"begin", "submit", "wait", "collect", "update", "log"}
+    usual = [(commit, side) for commit in plain if commit[0] != "begin" for side in SIDES]
+    drawing = [(commit, side) for commit in plotted if commit not in plain for side in SIDES]
+    assert drawing
+    number = 2
+    while usual or drawing:
+        number += 1
+        commit, side = (drawing if drawing and plot_is_due(number) else usual).pop()
         killed.killed_then_finished(number, commit, side)
 
     campaign, sequence = told(engine, killed.origin)
-    assert len(sequence) == 2 + len(points)
+    assert len(sequence) == number + 1
     spec = campaign_spec(local_site.name, budget={"generations": len(sequence)})
     undisturbed = runner.run(ctx, spec, tmp_path)
     with engine.begin() as connection:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from l2l_tasks.store import (
     outbox,
     states,
     workers,
+    workload,
 )
 from l2l_tasks.store.engine import open_engine
 from l2l_tasks.store.workers import WorkerRow
@@ -146,3 +148,25 @@ def test_a_generation_reads_its_own_rows_only(engine: Engine, database: Database
         seen = read(connection)
     assert seen.keys() >= {"campaigns", "generations", "individuals", "evaluations", "workers", "outbox"}
     assert max(seen.values()) <= 12 * len(batch), seen
+
+
+def test_a_first_large_generation_is_cheap_without_statistics(engine: Engine) -> None:
+    """Nothing has analysed the tables yet: no plan may compare each row with each other."""
+    size = 1000
+    with engine.begin() as connection:
+        made = build.campaign(connection)
+        lines = [build.result(n) for n in range(size)]
+        live = [WorkerRow(f"1_{n}_0", "1", n, 0, "RUNNING") for n in range(size)]
+        build.ask(connection, made.id, 0, range(size))
+        evaluations.outstanding(connection, made.id)
+        evaluations.ingest(connection, made.id, [build.failure(n) for n in range(size)])
+        evaluations.ingest(connection, made.id, lines)
+        evaluations.ingest(connection, made.id, [replace(line, worker="2_0_0") for line in lines])
+        assert len(evaluations.complete_untold(connection, made.id)) == size
+        for _ in range(2):
+            workers.upsert(connection, made.id, live, all_live=True)
+        workload.counts(connection, made.id)
+        workload.totals(connection, made.id, 0, range(size))
+        build.tell(connection, made.id, 0, range(size))
+        seen = read(connection)
+    assert max(seen.values()) <= 25 * size, seen

@@ -1,7 +1,7 @@
 """The real one-node Slurm of infra/slurm: fixtures `slurm_lab`, shared, and `slurm_fault_lab`, to be broken.
 
-Both stay up at the end, so that the next run starts in a second (`infra/slurm/down.sh` stops the first one).
-They need root; elsewhere the tests that use them are skipped.
+The first stays up at the end, so that the next run starts in a second (`infra/slurm/down.sh` stops it); the
+second is stopped. They need root; elsewhere the tests that use them are skipped.
 """
 
 from __future__ import annotations
@@ -90,8 +90,18 @@ class SlurmLab:
 
     def up(self) -> None:
         """Bring the lab up, or mend what a test broke."""
+        self._script("up.sh")
+        owner = pwd.getpwnam(self.login)
+        self.work.mkdir(exist_ok=True)
+        os.chown(self.work, owner.pw_uid, owner.pw_gid)
+
+    def down(self) -> None:
+        """Stop the lab; what it knows is kept."""
+        self._script("down.sh")
+
+    def _script(self, name: str) -> None:
         ran = subprocess.run(
-            [str(SCRIPTS / "up.sh")],
+            [str(SCRIPTS / name)],
             env={**os.environ, **self.knobs, "LAB": str(self.root), "LAB_LOGIN": self.login},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -99,10 +109,7 @@ class SlurmLab:
             text=True,
             check=False,
         )
-        assert ran.returncode == 0, f"infra/slurm/up.sh failed:\n{ran.stdout}"
-        owner = pwd.getpwnam(self.login)
-        self.work.mkdir(exist_ok=True)
-        os.chown(self.work, owner.pw_uid, owner.pw_gid)
+        assert ran.returncode == 0, f"infra/slurm/{name} failed:\n{ran.stdout}"
 
     def folder(self, name: str) -> Path:
         """A fresh campaign folder of the account: `work/campaigns/<name>` with `logs/`."""
@@ -228,7 +235,9 @@ def slurm_fault_lab(slurm_lab: SlurmLab) -> Iterator[SlurmLab]:
     with open(root.with_name(root.name + ".tests"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         knobs = {"LAB_NODES": "1", "LAB_PYTHON": "0", "LAB_TIMEOUT": "4"}
-        yield _lab(root, slurm_lab.login + "-faults", knobs)
+        lab = _lab(root, slurm_lab.login + "-faults", knobs)
+        yield lab
+        lab.down()
 
 
 @pytest.fixture
