@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.sdk import BaseOperator, BaseOperatorLink, BaseSensorOperator
-from airflow.sdk.exceptions import AirflowSkipException, DagRunTriggerException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, DagRunTriggerException
 from airflow.triggers.base import StartTriggerArgs
 
 from l2l_tasks import dag_campaign, dag_names, dag_params, settings
@@ -189,7 +189,7 @@ class CollectSensor(_Step, BaseSensorOperator):
             self.log.info(
                 "results of the campaign so far: %s ok, %s failed, %s infeasible of %s; generation %s is %s",
                 row.evaluations_ok, row.evaluations_failed, row.evaluations_infeasible, row.evaluations_total,
-                place.generation, "complete" if complete else "not complete; what the site had lost was sent again",
+                place.generation, "complete" if complete else "not complete: what got lost was sent again",
             )  # fmt: skip
             return complete
 
@@ -274,9 +274,12 @@ class NextGenerationOperator(_Step, BaseOperator):
         if decision.proceed and status == "running":
             return Place(place.campaign, decision.next_generation)
         if status in ("running", "paused"):
-            raise AirflowSkipException(
+            message = (
                 f"{decision.reason or 'campaign is ' + status}. It goes on with: l2l resume {place.campaign}"
             )
+            # A run that did not do its work must not look as if it had.
+            untold = decision.next_generation == place.generation
+            raise AirflowFailException(message) if untold else AirflowSkipException(message)
         self.log.info(
             "the campaign is %s: %s. Giving back what it holds at its site", status, decision.reason
         )

@@ -65,8 +65,9 @@ async def watcher(site: str) -> SiteWatcher:
 class WaitTrigger(BaseTrigger):
     """Ends its task when the site has finished what the generation needs.
 
-    Succeeds also when there is nothing to wait for: the generation is told, or the campaign does not run
-    any more (the steps after it then do nothing). Fails when a person has to act; the campaign is paused.
+    Succeeds also when there is nothing to wait for: the generation is told, or the campaign has ended (the
+    steps after it then do nothing). Fails when a person has to act; the campaign is then paused, and a
+    paused one fails too, so that a retry does not make a refusal look like a success.
 
     Args:
         dag_id: the campaign's DAG.
@@ -133,6 +134,10 @@ class WaitTrigger(BaseTrigger):
                 f"DAG run {self.run_id} of {self.dag_id} has not begun a campaign: run its submit"
             )
         request = steps.remaining_target(ctx, place.campaign, place.generation)
+        if request is None:
+            row = dag_campaign.campaign_row(ctx, place.campaign)
+            if row.status == "paused":
+                raise UserError(f"campaign {row.id} is paused: {row.reason}")
         if self._place is None:
             self._place = place
             _waiting[place.campaign] = max(self._fence(place), _waiting.get(place.campaign, (-1, "", -1)))

@@ -60,7 +60,7 @@ def status(layout: Layout) -> int:
     report = health.check(layout)
     for name in COMPONENTS:
         state = states[name]
-        print(f"{name:14} {state.state:10} {state.seconds:>8} s  {report[name]}")
+        print(f"{name:14} {state.state:10} {state.seconds:>8} s  {report.get(name, '')}")
     return 1 if health.unhealthy(report) else 0
 
 

@@ -40,5 +40,6 @@ COMPONENTS: Mapping[str, Component] = {
         Component("dag-processor"),
         Component("triggerer"),
         Component("mlflow"),
+        Component("watchdog"),
     )
 }

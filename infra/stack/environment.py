@@ -14,6 +14,7 @@ from infra.stack import lab, ports
 from infra.stack.layout import REPOSITORY, Layout, write_private
 
 ADMIN = "admin"
+YOURS = "# Your own settings (AIRFLOW_CONN_..., L2L_SITES=...) below this line stay as they are."
 
 
 def parallelism(cpus: int | None = None) -> int:
@@ -39,7 +40,10 @@ def shared(layout: Layout) -> dict[str, str]:
 
 
 def write_env_file(layout: Layout) -> None:
-    """`env` in the state folder (0600): `shared`, and what only a person or an administrator needs."""
+    """`env` in the state folder (0600): `shared`, and what only a person or an administrator needs.
+
+    Lines that a person has added stay, below a line that marks them.
+    """
     known, cluster = keys.load_or_make(layout), postgres.load(layout.postgres)
     values = {
         **shared(layout),
@@ -48,7 +52,18 @@ def write_env_file(layout: Layout) -> None:
         "L2L_AIRFLOW_PASSWORD": known.airflow_password,
     }
     head = "# Written by `make up`; holds passwords. The environment takes precedence over these lines.\n"
-    write_private(layout.env, head + "".join(f"{name}={value}\n" for name, value in values.items()))
+    ours = "".join(f"{name}={value}\n" for name, value in values.items())
+    write_private(layout.env, head + ours + YOURS + "\n" + _added_lines(layout, values))
+
+
+def _added_lines(layout: Layout, ours: Mapping[str, str]) -> str:
+    """What a person has added to the env file, wherever it stands there."""
+    managed = {*ours, lab.CONNECTION}
+    lines = layout.env.read_text().splitlines() if layout.env.exists() else []
+    place = lines.index(YOURS) if YOURS in lines else len(lines)
+    before, after = lines[:place], lines[place + 1 :]
+    added = [line for line in before if "=" in line and line.split("=", 1)[0].strip() not in managed]
+    return "".join(f"{line}\n" for line in [*added, *after])
 
 
 def write_config_files(layout: Layout) -> None:
@@ -132,13 +147,15 @@ def _base(layout: Layout, inherited: Mapping[str, str]) -> dict[str, str]:
     kept = {name: value for name, value in inherited.items() if not name.startswith(ours)}
     kept |= {name: value for name, value in inherited.items() if name.startswith("AIRFLOW_CONN_")}
     binaries = Path(sys.executable).parent
+    direct = ",".join(filter(None, [inherited.get("NO_PROXY"), "127.0.0.1", "localhost"]))
     return {
         **kept,
         "L2L_HOME": str(layout.home),
         "PYTHONPATH": str(REPOSITORY),
         "PATH": f"{binaries}{os.pathsep}{inherited.get('PATH', os.defpath)}",
         "PYTHONUNBUFFERED": "1",
-        "NO_PROXY": ",".join(filter(None, [inherited.get("NO_PROXY"), "127.0.0.1,localhost"])),
+        "NO_PROXY": direct,
+        "no_proxy": direct,
     }
 
 

@@ -17,7 +17,7 @@ TIMEOUT = 10.0  # seconds for one answer
 
 
 def check(layout: Layout) -> dict[str, str]:
-    """Component -> "healthy" or what is wrong, for every component."""
+    """Component -> "healthy" or what is wrong, for every component that serves."""
     cluster, chosen = postgres.load(layout.postgres), ports.load(layout)
     result = {"postgres": "healthy" if accepts(cluster, "l2l_app", "l2l") else "no connection"}
     answer = _get(f"http://127.0.0.1:{chosen.airflow}/api/v2/monitor/health")

@@ -37,6 +37,8 @@ def command(layout: Layout, name: str, inherited: Mapping[str, str]) -> tuple[li
     """
     if name == "postgres":
         return postgres.command(postgres.load(layout.postgres)), environment.plain(layout, inherited)
+    if name == "watchdog":
+        return [sys.executable, "-m", "infra.stack.watchdog"], environment.plain(layout, inherited)
     if name == "mlflow":
         argv = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
         argv += ["--port", str(ports.load(layout).mlflow), "--workers", "1", "--app-name", "basic-auth"]
@@ -92,7 +94,7 @@ def _wait_for_database(layout: Layout, name: str) -> None:
 def main() -> None:
     """Become the component named on the command line."""
     layout, name = Layout.of_settings(), sys.argv[1]
-    if name != "postgres":
+    if name not in ("postgres", "watchdog"):
         _wait_for_database(layout, name)
     argv, values = command(layout, name, os.environ)
     layout.digest(name).write_text(settings_digest(layout, name))

@@ -1,5 +1,7 @@
 """Reconciliation against a scheduler that is slow, silent, refuses, or sees its caller die."""
 
+# ruff: noqa: ARG002 - a scheduler of a test need not use all it is told
+
 from __future__ import annotations
 
 import json
@@ -138,7 +140,7 @@ def test_a_refusal(site: Site, scripted: Scripted) -> None:
 
 
 def test_accounting_settles_a_worker_that_is_missing(site: Site, scripted: Scripted) -> None:
-    """Missing and unknown to accounting: wait. Known to have ended: its bundle goes back, a new worker comes."""
+    """Unknown to accounting: wait. Known to have ended: its bundle goes back, a new worker comes."""
     scripted.submission = Submission(scheduler.SUBMITTED, "8", 1)
     site.pool.register("7_0_0")
     assert site.pool.claim("7_0_0") is not None

@@ -100,12 +100,15 @@ def test_two_campaigns_share_one_watcher(ctx: Context) -> None:
     assert list(triggers._watchers) == ["testsite"]
 
 
-def test_a_paused_campaign_is_not_waited_for(ctx: Context) -> None:
+def test_a_paused_campaign_fails_its_wait(ctx: Context) -> None:
+    """Else the retry after a refusal of the site would end as a success."""
     campaign_id = begin(ctx, optimizee={"name": "sphere", "options": {"dimension": 2, "run_time": 60}})
     steps.submit(ctx, campaign_id, 0)
     steps.pause(ctx, campaign_id, "by hand", "test")
-    assert isinstance(fire(WaitTrigger(DAG_ID, RUN_ID)), TaskSuccessEvent)
+    assert isinstance(fire(WaitTrigger(DAG_ID, RUN_ID)), TaskFailedEvent)
     assert status(ctx, campaign_id) == ("paused", "by hand")
+    steps.stop(ctx, campaign_id, "test", "enough")
+    assert isinstance(fire(WaitTrigger(DAG_ID, RUN_ID)), TaskSuccessEvent)
 
 
 def test_a_site_that_is_gone_pauses_the_campaign(ctx: Context, local_site: LocalSite) -> None:
