@@ -6,7 +6,8 @@
     ├── SiteError              the supercomputer
     │   ├── SiteTransientError back off and ask again; nobody has to act
     │   │   └── SiteUnknown    no answer came: it says nothing about what happened at the site
-    │   └── SitePermanentError a person has to act (key, account, partition): the campaign is paused
+    │   ├── SitePermanentError a person has to act (key, account, partition): the campaign is paused
+    │   └── SiteNotOpen        the campaign's folder is not there (purged): it is opened again
     ├── StoreError             whoever runs PostgreSQL
     └── TrackingError          whoever runs MLflow; never stops a campaign
 
@@ -52,6 +53,10 @@ class SiteUnknown(SiteTransientError):
 
 class SitePermanentError(SiteError):
     """A refusal that will not go away by itself."""
+
+
+class SiteNotOpen(SiteError):
+    """The site does not have the campaign's folder: never opened, or purged."""
 
 
 class StoreError(L2LError):

@@ -1,7 +1,7 @@
 """Restarts a component that runs but does not work: `python -m infra.stack.watchdog`, one of the components.
 
-The supervisor sees only that processes exist. A scheduler that hangs, say on a lost connection, would halt every
-campaign until somebody looks.
+The supervisor sees only that processes exist. A scheduler that hangs, say on a lost connection, would halt
+every campaign until somebody looks.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ PATIENCE = 240.0
 
 @dataclass
 class Patience:
-    """Who has been ill for how long. A component is due for a restart after `seconds` without one healthy look,
-    and then again after as long.
+    """Who has been ill for how long. A component is due for a restart after `seconds` without one healthy
+    look, and then again after as long.
 
-    PostgreSQL is never restarted for being slow. While it is ill, nobody else can be judged; the same holds for
-    the components that only Airflow's API server can tell about, while that is ill.
+    PostgreSQL is never restarted for being slow. While it is ill, nobody else can be judged; the same holds
+    for the components that only Airflow's API server can tell about, while that is ill.
     """
 
     seconds: float

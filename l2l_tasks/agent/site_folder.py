@@ -66,7 +66,7 @@ class Campaign:
             return files.read_json(self.folder / "campaign.json")
         except FileNotFoundError:
             raise AgentError(
-                "permanent", "campaign %s is not open at this site: open it again" % self.name
+                "not_open", "campaign %s is not open at this site: open it again" % self.name
             ) from None
         except ValueError as error:
             raise AgentError(
@@ -85,7 +85,7 @@ class Campaign:
             raise AgentError("permanent", "%s; use another file system as work folder" % error) from error
         except FileNotFoundError:
             raise AgentError(
-                "permanent", "campaign %s is not open at this site: open it again" % self.name
+                "not_open", "campaign %s is not open at this site: open it again" % self.name
             ) from None
         with contextlib.ExitStack() as stack:
             stack.push(held)

@@ -16,6 +16,7 @@ from l2l_tasks import connections
 from l2l_tasks.agent import build
 from l2l_tasks.errors import (
     SiteError,
+    SiteNotOpen,
     SitePermanentError,
     SiteTransientError,
     SiteUnknown,
@@ -68,6 +69,7 @@ class SiteClient:
         SiteUnknown: no answer came; the command may have had its effect. Repeat it.
         SiteTransientError: passing; nothing was done, or doing it again is right. Repeat it later.
         SitePermanentError: a person has to act.
+        SiteNotOpen: the campaign's folder is not there; open it again.
         UserError: the campaign or the optimizee is at fault.
     """
 
@@ -228,6 +230,8 @@ class SiteClient:
             return UserError(f"{where}: {message}")
         if kind == "transient":
             return SiteTransientError(f"{where}: {message}")
+        if kind == "not_open":
+            return SiteNotOpen(f"{where}: {message}")
         if kind in ("permanent", "internal"):
             return SitePermanentError(f"{where}: {message}")
         return SiteUnknown(f"{where}: a reply that is neither ok nor an error; ask again")

@@ -9,10 +9,11 @@ from typing import Any
 from l2l_tasks.agent import results
 from l2l_tasks.agent.results import Rejected, ResultLine, WorkerLine
 from l2l_tasks.context import Context
+from l2l_tasks.errors import SiteNotOpen
 from l2l_tasks.steps import stored
 from l2l_tasks.steps.open_site import RESULT_DEPTH, RESULT_LINE_BYTES
 from l2l_tasks.steps.stored import StoredCampaign
-from l2l_tasks.steps.submit import bundle, raise_refusal, timeout
+from l2l_tasks.steps.submit import bundle, raise_refusal, submit, timeout
 from l2l_tasks.store import evaluations, events, generations, offsets, workers, workload
 from l2l_tasks.store.evaluations import IngestedResult
 from l2l_tasks.store.workers import WorkerRow
@@ -38,10 +39,14 @@ def collect(ctx: Context, campaign_id: str, generation: int) -> bool:
     if campaign.row.status != "running" or row is None or row.told_at is not None:
         return True
     more = True
-    while more:
-        reply = ctx.site(campaign.row.site).collect(campaign_id, known, max_bytes=MAX_BYTES)
-        known = _store(ctx, campaign, known, reply)
-        more = reply["more"]
+    try:
+        while more:
+            reply = ctx.site(campaign.row.site).collect(campaign_id, known, max_bytes=MAX_BYTES)
+            known = _store(ctx, campaign, known, reply)
+            more = reply["more"]
+    except SiteNotOpen:  # purged: submit opens it again and puts what is still missing
+        submit(ctx, campaign_id, generation)
+        return False
     if _complete(ctx, campaign, generation):
         return True
     _send_again(ctx, campaign)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from l2l_tasks.context import Context
-from l2l_tasks.errors import UserError
+from l2l_tasks.errors import SiteNotOpen, UserError
 from l2l_tasks.steps import stored
 from l2l_tasks.store import campaigns
 
@@ -29,7 +31,8 @@ def resume(ctx: Context, campaign_id: str, who: str) -> None:
             return
         campaigns.set_status(connection, campaign_id, "running", None, who=who)
     if campaign.row.staged:
-        ctx.site(campaign.row.site).resume(campaign_id)
+        with suppress(SiteNotOpen):  # the next submit opens it
+            ctx.site(campaign.row.site).resume(campaign_id)
 
 
 def stop(ctx: Context, campaign_id: str, who: str, reason: str) -> None:
@@ -50,4 +53,5 @@ def release(ctx: Context, campaign_id: str) -> None:
     with ctx.engine.begin() as connection:
         campaign = stored.get(connection, campaign_id)
     if campaign.row.staged:
-        ctx.site(campaign.row.site).stop(campaign_id)
+        with suppress(SiteNotOpen):
+            ctx.site(campaign.row.site).stop(campaign_id)

@@ -8,20 +8,25 @@ from l2l_tasks.context import Context
 from l2l_tasks.errors import SitePermanentError
 from l2l_tasks.site.profile import SiteProfile
 from l2l_tasks.steps.stored import StoredCampaign
-from l2l_tasks.store import campaigns, code
+from l2l_tasks.store import campaigns, code, offsets
 
 RESULT_LINE_BYTES = 256 * 1024
 RESULT_DEPTH = 8
 
 
-def open_at_site(ctx: Context, campaign: StoredCampaign) -> None:
+def open_at_site(ctx: Context, campaign: StoredCampaign, again: bool = False) -> None:
     """Stage what the campaign needs at its site, once; a second call does nothing.
+
+    Args:
+        ctx: open connections.
+        campaign: the campaign.
+        again: the site lost the campaign's folder, so it is made anew.
 
     Raises:
         SitePermanentError: the site cannot run the campaign (partition, account, folder); nothing was
             submitted.
     """
-    if campaign.row.staged:
+    if campaign.row.staged and not again:
         return
     client = ctx.site(campaign.row.site)
     config = worker_config(campaign, client.profile)
@@ -37,6 +42,8 @@ def open_at_site(ctx: Context, campaign: StoredCampaign) -> None:
     client.open(campaign.row.id, config)
     with ctx.engine.begin() as connection:
         campaigns.set_staged(connection, campaign.row.id)
+        # The files that these offsets were about are gone.
+        offsets.forget(connection, campaign.row.id, offsets.get(connection, campaign.row.id))
 
 
 def worker_config(campaign: StoredCampaign, profile: SiteProfile) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from l2l_tasks.context import Context
-from l2l_tasks.errors import SitePermanentError, UserError
+from l2l_tasks.errors import SiteNotOpen, SitePermanentError, UserError
 from l2l_tasks.planning import bundle_name, evaluation_seed
 from l2l_tasks.steps import stored
 from l2l_tasks.steps.open_site import open_at_site
@@ -45,9 +45,12 @@ def submit(ctx: Context, campaign_id: str, generation: int) -> PoolStatus | None
         outstanding = evaluations.outstanding(connection, campaign_id)
         median = evaluations.duration_median(connection, campaign_id)
     bundles = make_bundles(campaign, outstanding, timeout(campaign, median))
-    status = ctx.site(campaign.row.site).submit(
-        campaign_id, bundles, workers=campaign.workers, forget_before=generation
-    )
+    client = ctx.site(campaign.row.site)
+    try:
+        status = client.submit(campaign_id, bundles, workers=campaign.workers, forget_before=generation)
+    except SiteNotOpen:
+        open_at_site(ctx, campaign, again=True)
+        status = client.submit(campaign_id, bundles, workers=campaign.workers, forget_before=generation)
     raise_refusal(status)
     with ctx.engine.begin() as connection:
         generations.mark_submitted(connection, campaign_id, generation)

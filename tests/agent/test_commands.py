@@ -239,7 +239,7 @@ def test_a_scheduler_that_does_not_answer(site: Site, monkeypatch: pytest.Monkey
 def test_a_campaign_that_is_not_there(site: Site) -> None:
     """Lost with the file system, or never opened: said so, and other campaigns are still polled."""
     reply = site.ask("submit", campaign=CAMPAIGN, bundles=[], workers=1, forget_before=0)
-    assert reply["error"]["kind"] == "permanent"
+    assert reply["error"]["kind"] == "not_open"
     assert "open it again" in reply["error"]["message"]
     site.open()
     names = [CAMPAIGN, "gone-00000000"]

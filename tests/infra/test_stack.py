@@ -13,7 +13,7 @@ import pytest
 import requests
 
 from infra import postgres as embedded
-from infra.stack import bringup, processes
+from infra.stack import bringup, environment, processes, watchdog
 from infra.stack import credentials as keys
 from infra.stack.components import COMPONENTS
 from infra.stack.supervisor import Supervisor
@@ -128,6 +128,33 @@ def test_comes_back_from_kills_without_orphans(stack: Stack) -> None:
     for name in COMPONENTS:
         leaders = [p for p in stack_processes(stack) if p.pid == stack.session(name)]
         assert len(leaders) == 1, f"{name} does not run exactly once"
+
+
+def test_a_component_that_hangs_is_restarted(stack: Stack) -> None:
+    """MLflow's processes exist but answer nothing, not even SIGTERM; healthy components are left alone."""
+    stack.wait_until_healthy()
+    old = {name: stack.session(name) for name in COMPONENTS}
+    for pid in processes.members(old["mlflow"]):
+        os.kill(pid, signal.SIGSTOP)
+    assert watchdog.look_after(stack.layout, watchdog.Patience(0.0)) == ["mlflow"]
+    assert processes.members(old["mlflow"]) == []
+    stack.wait_until_healthy()
+    changed = [name for name in COMPONENTS if stack.session(name) != old[name]]
+    assert changed == ["mlflow"]
+
+
+def test_own_lines_of_the_env_file_stay(stack: Stack) -> None:
+    """A person's connections to sites survive the next `make up`; what the stack manages is set anew."""
+    written = stack.layout.env.read_text()
+    mine = 'AIRFLOW_CONN_MYSITE={"conn_type": "ssh", "host": "x", "extra": {"a": "b=c"}}'
+    stack.layout.env.write_text(f"{mine}\n{written}L2L_SITES=/mine\n")
+    for _ in range(2):
+        environment.write_env_file(stack.layout)
+        lines = stack.layout.env.read_text().splitlines()
+        assert lines.count(mine) == 1
+        assert lines.count("L2L_SITES=/mine") == 1
+        assert lines[: len(written.splitlines())] == written.splitlines()
+    stack.layout.env.write_text(written)
 
 
 def test_airflow_reads_the_repository(stack: Stack) -> None:

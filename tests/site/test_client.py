@@ -16,7 +16,7 @@ import pytest
 
 import optimizees
 from l2l_tasks.agent import results
-from l2l_tasks.errors import SitePermanentError, SiteTransientError, SiteUnknown, UserError
+from l2l_tasks.errors import SiteNotOpen, SitePermanentError, SiteTransientError, SiteUnknown, UserError
 from l2l_tasks.site.client import CALL, SiteClient
 from l2l_tasks.site.profile import SiteProfile
 from l2l_tasks.site.transport.base import PUT, Transport
@@ -328,7 +328,7 @@ def test_work_folder_that_cannot_be_written_is_permanent(local_client: Site) -> 
 
 def test_unknown_campaign_and_wrong_options_are_told_apart(local_client: Site) -> None:
     local_client.probe()
-    with pytest.raises(SitePermanentError, match="not open at this site"):
+    with pytest.raises(SiteNotOpen, match="not open at this site"):
         local_client.submit("nobody-00000000", [], workers=1, forget_before=0)
     wrong = {**config(local_client), "scheduler": {"kind": "local", "max_workers": "many"}}
     with pytest.raises(UserError, match="max_workers"):

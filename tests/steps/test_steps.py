@@ -1,0 +1,172 @@
+"""The steps on a real database and a real local site: what a site may lose, and what a user may do."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from l2l_tasks import runner, steps
+from l2l_tasks.context import Context
+from l2l_tasks.errors import UserError
+from l2l_tasks.store import campaigns, events, generations
+from tests.steps.conftest import campaign_spec
+from tests.support.local_site import LocalSite
+
+
+def wait(ctx: Context, campaign: str, generation: int) -> None:
+    """Until the pool is empty."""
+    while (request := steps.remaining_target(ctx, campaign, generation)) is not None:
+        asked = {"campaign": campaign, "workers": request.workers, "target": request.target}
+        status = ctx.site(request.site).poll([asked], wait=5)[campaign]
+        if status["todo"] + status["running"] <= request.target:
+            return
+
+
+def finish(ctx: Context, campaign: str, generation: int) -> steps.Decision:
+    """Carry a submitted generation to its end."""
+    while True:
+        wait(ctx, campaign, generation)
+        if steps.collect(ctx, campaign, generation):
+            return steps.update(ctx, campaign, generation)
+
+
+def sequence(ctx: Context, campaign: str) -> list[str]:
+    with ctx.engine.begin() as connection:
+        return [sha for _, sha in generations.told_sequence(connection, campaign)]
+
+
+def kinds(ctx: Context, campaign: str) -> list[str]:
+    with ctx.engine.begin() as connection:
+        return [event.kind for event in events.recent(connection, campaign, 100)]
+
+
+@pytest.fixture
+def undisturbed(ctx: Context, local_site: LocalSite, base_dir: Path) -> list[str]:
+    """What a campaign tells when nothing happens."""
+    return sequence(ctx, runner.run(ctx, campaign_spec(local_site.name), base_dir))
+
+
+def test_one_origin_begins_one_campaign(ctx: Context, local_site: LocalSite, base_dir: Path) -> None:
+    spec = campaign_spec(local_site.name)
+    first = steps.begin(ctx, "airflow:x/manual__1", spec, base_dir, "a user")
+    assert steps.begin(ctx, "airflow:x/manual__1", spec, base_dir, "a user") == first
+    assert steps.begin(ctx, "airflow:x/manual__2", spec, base_dir, "a user") != first
+
+
+def test_a_purged_site_folder_is_made_again(
+    ctx: Context, local_site: LocalSite, base_dir: Path, undisturbed: list[str]
+) -> None:
+    """Guards invariant 1: the site's files may be lost."""
+    campaign = steps.begin(ctx, "test:purged", campaign_spec(local_site.name), base_dir, "test")
+    for generation in range(3):
+        steps.submit(ctx, campaign, generation)
+        wait(ctx, campaign, generation)
+        ctx.site(local_site.name).stop(campaign)
+        shutil.rmtree(local_site.campaign(campaign), ignore_errors=True)
+        finish(ctx, campaign, generation)
+    assert sequence(ctx, campaign) == undisturbed
+
+
+@pytest.mark.parametrize("damage", ["torn", "other key", "other nonce", "emptied"])
+def test_damaged_result_lines_are_refused_and_evaluated_again(
+    ctx: Context, local_site: LocalSite, base_dir: Path, undisturbed: list[str], damage: str
+) -> None:
+    """A line that was truncated or is not ours never becomes a fitness."""
+    campaign = steps.begin(ctx, f"test:{damage}", campaign_spec(local_site.name), base_dir, "test")
+    steps.submit(ctx, campaign, 0)
+    wait(ctx, campaign, 0)
+    for path in (local_site.campaign(campaign) / "results").glob("*.ndjson"):
+        lines = [damaged(line, damage) for line in path.read_text().splitlines()]
+        path.write_text("".join(line + "\n" for line in lines if line))
+    assert steps.collect(ctx, campaign, 0) is False
+    decision = finish(ctx, campaign, 0)
+    assert decision.proceed
+    assert sequence(ctx, campaign) == undisturbed[:1]
+    assert "sent_again" in kinds(ctx, campaign)
+    if damage != "emptied":
+        assert {"results_rejected", "results_refused"} & set(kinds(ctx, campaign))
+
+
+def damaged(line: str, damage: str) -> str:
+    """A result line as a fault or an attacker would leave it; other lines stay."""
+    if '"type":"result"' not in line or damage == "emptied":
+        return ""
+    if damage == "torn":
+        return line[: len(line) // 2]
+    from l2l_tasks.agent import results
+
+    body = json.loads(line)
+    key, nonce = ("999.0.0", body["nonce"]) if damage == "other key" else (body["key"], "0" * 16)
+    parsed = results.parse_line(line.encode())
+    assert isinstance(parsed, results.ResultLine)
+    return results.build_line(results.ResultLine(**{**vars(parsed), "key": key, "nonce": nonce})).decode()
+
+
+def test_failing_evaluations_are_tried_again_and_then_told_as_failed(
+    ctx: Context, local_site: LocalSite, base_dir: Path
+) -> None:
+    """Failures cost their own individuals only, and the reason is stored."""
+    spec = campaign_spec(
+        local_site.name,
+        optimizee={"name": "sphere", "options": {"dimension": 2, "fail": 0.5}},
+        execution={"batch": 8, "workers": 2, "linger": 20, "timeout": 20, "attempts": 2},
+        budget={"generations": 2},
+    )
+    campaign = runner.run(ctx, spec, base_dir)
+    with ctx.engine.begin() as connection:
+        row = campaigns.get(connection, campaign)
+        query = """select error_kind, error_message from l2l.evaluations
+            where campaign_id = :c and status = 'failed'"""
+        failed = connection.execute(text(query), {"c": campaign}).all()
+        attempts = connection.scalar(
+            text("select max(attempt) from l2l.evaluations where campaign_id = :c"), {"c": campaign}
+        )
+    assert (row.status, row.evaluations_total) == ("finished", 16)
+    assert 0 < row.evaluations_failed < 16
+    assert len(failed) == row.evaluations_failed
+    assert all(kind == "exception" and message for kind, message in failed)
+    assert attempts == 1
+
+
+def test_a_stopped_campaign_resumes_where_it_was(
+    ctx: Context, local_site: LocalSite, base_dir: Path, undisturbed: list[str]
+) -> None:
+    campaign = steps.begin(ctx, "test:stopped", campaign_spec(local_site.name), base_dir, "test")
+    steps.submit(ctx, campaign, 0)
+    steps.stop(ctx, campaign, "test", "enough")
+    assert steps.remaining_target(ctx, campaign, 0) is None
+    assert steps.collect(ctx, campaign, 0) is True
+    assert steps.update(ctx, campaign, 0).proceed is False
+    with pytest.raises(UserError, match="enough"):
+        steps.submit(ctx, campaign, 0)
+    steps.resume(ctx, campaign, "test")
+    runner.proceed(ctx, campaign)
+    assert sequence(ctx, campaign) == undisturbed
+
+
+def test_generations_cannot_be_skipped(ctx: Context, local_site: LocalSite, base_dir: Path) -> None:
+    campaign = steps.begin(ctx, "test:order", campaign_spec(local_site.name), base_dir, "test")
+    with pytest.raises(UserError, match="generation 1 cannot be asked"):
+        steps.submit(ctx, campaign, 1)
+
+
+def test_repeats_are_evaluations_of_their_own(ctx: Context, local_site: LocalSite, base_dir: Path) -> None:
+    """Each has a seed of its own; bundles may cross individuals."""
+    spec = campaign_spec(
+        local_site.name,
+        optimizee={"name": "sphere", "options": {"dimension": 2, "noise": 1.0}},
+        tasks={"repeats": 3, "aggregate": "median"},
+        budget={"generations": 2},
+        execution={"batch": 4, "workers": 2, "linger": 20, "timeout": 20, "bundle": 5},
+    )
+    campaign = runner.run(ctx, spec, base_dir)
+    with ctx.engine.begin() as connection:
+        row = campaigns.get(connection, campaign)
+        seeds = connection.scalar(
+            text("select count(distinct seed) from l2l.evaluations where campaign_id = :c"), {"c": campaign}
+        )
+    assert (row.evaluations_ok, row.evaluations_total, seeds) == (24, 24, 24)
