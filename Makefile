@@ -9,7 +9,7 @@ PYTHON := $(STATE)/venv/bin/python
 CAMPAIGN ?= brunel-cmaes
 SITE ?= local
 ROOT := $(filter 0,$(shell id -u))
-CODE := dags infra l2l_tasks optimizees optimizers tests
+CODE := dags infra l2l_tasks optimizees optimizers tests $(wildcard benchmarks)
 
 .PHONY: help
 help: ## this list
@@ -61,7 +61,7 @@ lint: dev ## style, types, Python 3.8 at the site, no pickle
 .PHONY: test
 test: lint ## lint, then all tests; as root also those that need Slurm and sshd
 	@if [ -n "$(ROOT)" ]; then UV=$(STATE)/uv infra/slurm/up.sh; fi
-	$(PYTHON) -m pytest $(TESTS)
+	AIRFLOW_HOME=$(STATE)/test-airflow $(PYTHON) -m pytest $(TESTS)
 
 .PHONY: lock
 lock: dev ## pin requirements.txt and requirements-dev.txt anew

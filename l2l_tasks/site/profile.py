@@ -50,7 +50,7 @@ class SiteProfile(BaseModel):
         transport: "ssh", or "local" for this machine.
         connection: Airflow connection id (ssh): host, account, key, host key.
         python: interpreter that runs the optimizee on the compute nodes. Default: the controller's own
-            (local), `agent_python` (ssh).
+            (local), `agent_python` (ssh). Local only: a relative path is below the state folder.
         agent_python: interpreter of the agent on the login node, Python 3.8 or later, nothing installed.
             Default: the controller's own (local), `python3` (ssh).
         work: folder at the site, on a file system that the compute nodes share: absolute or below `~/`.
@@ -92,6 +92,8 @@ class SiteProfile(BaseModel):
         self.python = self.python or self.agent_python
         if not self.work.startswith(("/", "~/")):
             self.work = str((settings.home() / self.work).absolute())
+        if local and "/" in self.python and not self.python.startswith(("/", "~/")):
+            self.python = str((settings.home() / self.python).absolute())
         return self
 
     def scheduler_config(self, resources: BaseModel | Mapping[str, Any]) -> dict[str, Any]:

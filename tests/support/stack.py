@@ -18,6 +18,7 @@ from infra.stack import bringup, environment, health
 from infra.stack import credentials as keys
 from infra.stack.airflow_api import AirflowClient
 from infra.stack.layout import REPOSITORY, Layout
+from l2l_tasks import settings
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ def stack() -> Iterator[Stack]:
     campaigns, sites = home / "campaigns", home / "sites"
     shutil.copytree(REPOSITORY / "campaigns", campaigns)
     sites.mkdir()
+    (home / "envs").symlink_to(settings.home().absolute() / "envs")  # made once, by infra/bootstrap.sh
     inherited = {"L2L_CAMPAIGNS": str(campaigns), "L2L_SITES": str(sites)}
     layout = Layout(home)
     before = {name: os.environ.get(name) for name in inherited}
