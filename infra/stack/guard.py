@@ -10,13 +10,16 @@ There is one guard for each component: it imports little, and it knows no secret
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 import time
 from types import FrameType
+from typing import IO
 
 from infra.stack import processes
 from infra.stack.components import COMPONENTS, Component
@@ -41,6 +44,21 @@ class Guard:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_stop)
         signal.signal(signal.SIGALRM, self._on_alarm)
+        with open(self.layout.run / f"{self.component.name}.lock", "w") as lock:
+            return self._run() if self._alone(lock) else 0
+
+    def _alone(self, lock: IO[str]) -> bool:
+        """Wait until the guard of an earlier supervisor has ended; False: stopped meanwhile."""
+        while not self.stopping:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(0.1)
+            else:
+                return True
+        return False
+
+    def _run(self) -> int:
         session_file = self.layout.session(self.component.name)
         if processes.end_recorded(session_file, self.component.stop_signal):
             self._say("ended what an earlier start had left")
@@ -76,7 +94,8 @@ class Guard:
             processes.end_session(self.process.pid)
 
     def _say(self, text: str) -> None:
-        print(f"{time.strftime('%F %T')} guard of {self.component.name}: {text}", flush=True)
+        with contextlib.suppress(OSError):  # nobody reads any more when supervisord was killed
+            print(f"{time.strftime('%F %T')} guard of {self.component.name}: {text}", flush=True)
 
 
 def _end_with_parent() -> None:

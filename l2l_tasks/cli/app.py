@@ -114,7 +114,7 @@ def resume(
     here: Annotated[bool, typer.Option(help="carry a campaign of Airflow on in this terminal")] = False,
 ) -> None:
     """Let a paused or stopped campaign go on from where it is."""
-    from l2l_tasks import runner, steps
+    from l2l_tasks import airflow_api, runner, steps
     from l2l_tasks.cli.progress import Display
     from l2l_tasks.store import campaigns, generations
 
@@ -128,19 +128,21 @@ def resume(
                 runner.proceed(ctx, campaign, display.show)
             return
     generation = 0 if last is None else last.number + (last.told_at is not None)
-    conf = json.dumps({"campaign": campaign, "generation": generation})
-    typer.echo(
-        f"{campaign} may run again. If none of its DAG runs is active, start one in Airflow: "
-        f"trigger the DAG {row.name} with the configuration {conf}"
-    )
+    typer.echo(airflow_api.rerun(row, generation))
 
 
 @app.command()
 def doctor(
     site: Annotated[list[str] | None, typer.Option(help="only these sites (default: all)")] = None,
+    reset: Annotated[
+        bool, typer.Option("--reset", help="allow logins again after you mended what stopped them")
+    ] = False,
 ) -> None:
     """Check the database, Airflow, MLflow and the sites; each failure says what to do."""
-    from l2l_tasks.cli.doctor import examine, report
+    from l2l_tasks.cli.doctor import allow_logins, examine, report
+
+    if reset:
+        allow_logins(site)
 
     if not report(examine(site)):
         raise typer.Exit(1)

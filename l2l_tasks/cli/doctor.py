@@ -7,10 +7,13 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from l2l_tasks import settings
 from l2l_tasks.errors import L2LError, SitePermanentError, SiteTransientError, UserError
+
+if TYPE_CHECKING:
+    from l2l_tasks.site.transport.base import LinkStatus
 
 LEAST_FREE_BYTES = 2 * 2**30
 ANSWER_SECONDS = 10.0
@@ -33,7 +36,7 @@ def examine(only_sites: Sequence[str] | None) -> Iterator[Finding]:
     yield from _guarded("airflow", _airflow)
     yield from _guarded("mlflow", _mlflow)
     for name in _sites(only_sites):
-        yield from _guarded(f"site {name}", partial(_site, name))
+        yield from _guarded(f"site {name}", partial(_site, name, bool(only_sites)))
 
 
 def report(findings: Iterable[Finding]) -> bool:
@@ -175,11 +178,44 @@ def _sites(only: Sequence[str] | None) -> Sequence[str]:
     return only or profile.names()
 
 
-def _site(name: str) -> Iterator[Finding]:
+def allow_logins(only_sites: Sequence[str] | None) -> None:
+    """Forget what stopped the logins of these sites (default: of all that are set up)."""
+    from l2l_tasks.site.client import open_site
+
+    for name in _sites(only_sites):
+        if only_sites or _connection_missing(name) is None:
+            open_site(name).reset()
+
+
+def _connection_missing(name: str) -> str | None:
+    """The connection of an ssh site that this machine does not have; None when it has it or needs none."""
+    from l2l_tasks.site import profile
+
+    connection = profile.load(name).connection
+    if connection is None or settings.value(f"AIRFLOW_CONN_{connection.upper()}") is not None:
+        return None
+    return connection
+
+
+def _link(link: LinkStatus) -> str:
+    """How the login stands; how to open it by hand where a second factor is asked for."""
+    state = "connected" if link.connected else "not connected"
+    text = f"{state}, {link.logins} of {link.budget} logins in the last hour; by hand: {link.login_command}"
+    return f"{text}; last error: {link.last_error}" if link.last_error else text
+
+
+def _site(name: str, asked_for: bool) -> Iterator[Finding]:
     """Log in, start the agent and let it look around: one SSH command."""
     from l2l_tasks.site.client import open_site
 
+    missing = _connection_missing(name)
+    if missing is not None and not asked_for:
+        yield Finding(f"site {name}", True, f"not set up here (there is no connection {missing})")
+        return
     client = open_site(name)
+    link = client.status()
+    if link is not None:
+        yield Finding(f"site {name}", True, _link(link))
     try:
         found = client.probe()
     finally:
