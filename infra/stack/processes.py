@@ -78,7 +78,7 @@ def end_recorded(path: Path, gentle: signal.Signals, patience: float = 15.0) -> 
     session = int(known["session"])
     leader = start_time(session)
     if known["boot"] != _boot() or leader not in (None, known["started"]) or not members(session):
-        path.unlink()
+        path.unlink(missing_ok=True)
         return False
     if leader is not None:
         os.kill(session, gentle)
@@ -86,7 +86,7 @@ def end_recorded(path: Path, gentle: signal.Signals, patience: float = 15.0) -> 
         while start_time(session) is not None and time.monotonic() < deadline:
             time.sleep(0.1)
     end_session(session)
-    path.unlink()
+    path.unlink(missing_ok=True)
     return True
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection
@@ -39,7 +40,7 @@ def update(ctx: Context, campaign_id: str, generation: int) -> Decision:
             return Decision(False, f"campaign is {campaign.row.status}: {campaign.row.reason}", generation)
         if row is None or row.collected_at is None:
             raise UserError(f"campaign {campaign_id}: generation {generation} is not collected yet")
-        return _tell(connection, campaign, generation)
+        return _tell(connection, campaign, row)
 
 
 def decision(ctx: Context, campaign_id: str, generation: int) -> Decision:
@@ -60,7 +61,8 @@ def _stored(row: generations.Generation) -> Decision:
     return Decision(**row.summary["decision"])
 
 
-def _tell(connection: Connection, campaign: StoredCampaign, generation: int) -> Decision:
+def _tell(connection: Connection, campaign: StoredCampaign, row: generations.Generation) -> Decision:
+    generation = row.number
     complete = evaluations.complete_untold(connection, campaign.row.id)
     told = [
         judge(
@@ -83,7 +85,7 @@ def _tell(connection: Connection, campaign: StoredCampaign, generation: int) -> 
         ]
     )
     previous = generations.get(connection, campaign.row.id, generation - 1) if generation else None
-    summary, verdict = _summarise(connection, campaign, generation, previous, told, complete, optimizer)
+    summary, verdict = _summarise(connection, campaign, row, previous, told, complete, optimizer)
     best = summary["progress"]["best"]
     generations.tell_generation(
         connection,
@@ -104,7 +106,7 @@ def _tell(connection: Connection, campaign: StoredCampaign, generation: int) -> 
 def _summarise(
     connection: Connection,
     campaign: StoredCampaign,
-    generation: int,
+    row: generations.Generation,
     previous: generations.Generation | None,
     told: list[Told],
     complete: list[CompleteIndividual],
@@ -118,7 +120,7 @@ def _summarise(
     core_seconds = workers.core_seconds(connection, campaign.row.id)
     verdict = decide(
         campaign.budget,
-        generation,
+        row.number,
         progress,
         core_seconds / 3600,
         time.time() - campaign.row.created_at.timestamp(),
@@ -133,11 +135,23 @@ def _summarise(
         "progress": progress.to_json(),
         "recommended": None if recommendation is None else recommendation.params,
         "diagnostics": optimizer.diagnostics(),
-        "evaluations": workload.totals(connection, campaign.row.id, generation, [t.index for t in told]),
+        "evaluations": workload.totals(connection, campaign.row.id, row.number, [t.index for t in told]),
         "core_seconds": core_seconds,
+        "seconds": _phases(row),
         "decision": asdict(verdict),
     }
     return summary, verdict
+
+
+def _phases(row: generations.Generation) -> dict[str, float]:
+    """Seconds from asking to submitted, from there to collected, from there until now."""
+    times = [row.asked_at, row.submitted_at, row.collected_at, datetime.now(UTC)]
+    names = ("submit", "wait", "update")
+    return {
+        name: max(0.0, (end - begin).total_seconds())
+        for name, begin, end in zip(names, times, times[1:], strict=False)
+        if begin is not None and end is not None
+    }
 
 
 def _payload(
@@ -155,6 +169,7 @@ def _payload(
     metrics |= {f"individuals/{status}": float(n) for status, n in summary["status"].items()}
     metrics |= {f"evaluations/{name}": float(n) for name, n in summary["evaluations"].items()}
     metrics["evaluations/total"] = float(summary["progress"]["evaluations"])
+    metrics |= {f"seconds/{name}": value for name, value in summary["seconds"].items()}
     metrics["core_seconds"] = summary["core_seconds"]
     return {
         "generation": generation,

@@ -130,6 +130,17 @@ def test_comes_back_from_kills_without_orphans(stack: Stack) -> None:
         assert len(leaders) == 1, f"{name} does not run exactly once"
 
 
+def test_a_killed_supervisor_leaves_nothing_behind(stack: Stack) -> None:
+    """`make up` after it starts everything once, while the guards of the killed one are still ending theirs."""
+    old = {name: stack.session(name) for name in COMPONENTS}
+    os.kill(int(stack.layout.supervisor_pid.read_text()), signal.SIGKILL)
+    bringup.up(stack.layout, lambda _text: None)
+    for name, session in old.items():
+        assert stack.session(name) != session
+        assert processes.members(session) == [], f"the {name} of the killed supervisor still runs"
+    stack.wait_until_healthy()
+
+
 def test_a_component_that_hangs_is_restarted(stack: Stack) -> None:
     """MLflow's processes exist but answer nothing, not even SIGTERM; healthy components are left alone."""
     stack.wait_until_healthy()
