@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -16,16 +17,14 @@ from sqlalchemy import text
 
 from tests.e2e.conftest import Desk, sphere
 from tests.support.slurm import SlurmLab
+from tests.support.stack import Stack, wait_for
 
 COMPONENTS = ("scheduler", "triggerer", "mlflow", "postgres", "api-server", "dag-processor")
 
 
-def main_process(session: int, name: str) -> int:
-    """The process of a component that a hard failure would hit: the first below its guard."""
-    guard = psutil.Process(session)
-    children = guard.children()
-    assert children, f"{name} has no process"
-    return int(children[0].pid)
+def restarted(stack: Stack, component: str, before: int) -> bool:
+    """Whether the supervisor has started a component anew."""
+    return stack.layout.session(component).exists() and stack.session(component) != before
 
 
 def kill_worker(lab: SlurmLab, campaign_id: str) -> bool:
@@ -46,8 +45,9 @@ def test_every_service_is_killed_during_a_campaign(desk: Desk, slurm_lab: SlurmL
     origin = desk.start(desk.write(spec))
     campaign = desk.wait(origin, told=1)
     for number, component in enumerate(COMPONENTS):
-        os.kill(main_process(desk.stack.session(component), component), signal.SIGKILL)
-        time.sleep(1)
+        before = desk.stack.session(component)
+        os.kill(before, signal.SIGKILL)
+        wait_for(partial(restarted, desk.stack, component, before), 120, lambda: "not started anew")
         desk.stack.wait_until_healthy()
         campaign = desk.wait(origin, "finished", told=min(number + 2, 7))
         assert campaign.status in ("running", "finished")

@@ -131,7 +131,7 @@ def test_comes_back_from_kills_without_orphans(stack: Stack) -> None:
 
 
 def test_a_killed_supervisor_leaves_nothing_behind(stack: Stack) -> None:
-    """`make up` after it starts everything once, while the guards of the killed one are still ending theirs."""
+    """`make up` after it starts everything once, while the guards of the killed one still end theirs."""
     old = {name: stack.session(name) for name in COMPONENTS}
     os.kill(int(stack.layout.supervisor_pid.read_text()), signal.SIGKILL)
     bringup.up(stack.layout, lambda _text: None)

@@ -96,7 +96,9 @@ def test_what_is_no_mapping_is_refused(folder: Path, text: str) -> None:
 
 def test_defaults_of_interpreters_and_of_the_local_work_folder(folder: Path) -> None:
     local, ssh = profile.load("local"), profile.read(write(folder, "site", **SSH))
-    assert (local.python, local.agent_python) == (sys.executable, sys.executable)
+    assert (local.python, local.agent_python) == (str(folder / "state/envs/nest/bin/python"), sys.executable)
+    plain = local.model_dump() | {"python": "", "agent_python": ""}
+    assert SiteProfile.model_validate(plain).python == sys.executable
     assert local.work == str(folder / "state" / "site")
     assert (ssh.python, ssh.agent_python, ssh.work) == ("python3", "python3", "~/l2l")
 
