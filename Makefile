@@ -9,6 +9,9 @@ PYTHON := $(STATE)/venv/bin/python
 CAMPAIGN ?= brunel-cmaes
 SITE ?= local
 ROOT := $(filter 0,$(shell id -u))
+# As pip does: trust the system's certificates, an institute's own among them, where there are any.
+export UV_SYSTEM_CERTS ?= $(if $(wildcard /etc/ssl/certs/ca-certificates.crt),true,false)
+export UV_NATIVE_TLS ?= $(UV_SYSTEM_CERTS)
 CODE := dags infra l2l_tasks optimizees optimizers tests $(wildcard benchmarks)
 
 .PHONY: help

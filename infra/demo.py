@@ -18,9 +18,9 @@ import requests
 from sqlalchemy import Engine
 
 from infra.stack import environment
-from infra.stack.airflow_api import AirflowClient
 from infra.stack.layout import Layout
 from l2l_tasks import settings
+from l2l_tasks.airflow_client import AirflowClient
 from l2l_tasks.errors import L2LError
 from l2l_tasks.store import campaigns, generations, workers
 from l2l_tasks.store.campaigns import Campaign

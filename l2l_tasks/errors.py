@@ -9,6 +9,7 @@
     │   ├── SitePermanentError a person has to act (key, account, partition): the campaign is paused
     │   └── SiteNotOpen        the campaign's folder is not there (purged): it is opened again
     ├── StoreError             whoever runs PostgreSQL
+    ├── AirflowError           whoever runs Airflow
     └── TrackingError          whoever runs MLflow; never stops a campaign
 
 A message says what happened, where, and what to do next.
@@ -61,6 +62,18 @@ class SiteNotOpen(SiteError):
 
 class StoreError(L2LError):
     """PostgreSQL is unreachable, not migrated, or holds something that must not be there."""
+
+
+class AirflowError(L2LError):
+    """Airflow's REST API refused a request, or does not answer.
+
+    Attributes:
+        status: the HTTP status; None when there was no answer.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        self.status = status
+        super().__init__(message)
 
 
 class TrackingError(L2LError):

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import pytest
 import requests
 import yaml
 from sqlalchemy import text
@@ -25,6 +23,19 @@ def mlflow_get(desk: Desk, path: str, **parameters: str) -> requests.Response:
 def jobs(lab: SlurmLab, campaign_id: str) -> str:
     """The scheduler's lines for a campaign's workers."""
     return lab.as_user(f"squeue -h -n l2l-{campaign_id} -o '%i %T'").stdout
+
+
+def command_line(desk: Desk, *arguments: str) -> None:
+    """`l2l` as a user of the stack; it has to succeed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "l2l_tasks.cli", *arguments],
+        env=desk.stack.environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_brunel_network_is_tuned_by_sbatch_over_ssh(desk: Desk) -> None:
@@ -66,15 +77,7 @@ def test_airflow_and_the_command_line_ask_the_same_individuals(desk: Desk, tmp_p
     through_airflow = desk.wait(desk.start(desk.write(spec)), "finished")
     path = tmp_path / "same-individuals.yaml"
     path.write_text(yaml.safe_dump({**spec, "site": "local"}))
-    done = subprocess.run(
-        [sys.executable, "-m", "l2l_tasks.cli", "run", str(path)],
-        env=desk.stack.environment,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    command_line(desk, "run", str(path))
     with desk.engine.begin() as connection:
         query = "select id from l2l.campaigns where name = :n and origin like 'run:%'"
         campaign_id = connection.scalar(text(query), {"n": spec["name"]})
@@ -101,50 +104,50 @@ def test_two_campaigns_of_one_dag_at_once_and_a_changed_form(desk: Desk) -> None
     assert desk.sequence(a.id) != desk.sequence(b.id)
 
 
-def test_stopping_from_the_command_line_cancels_the_jobs(desk: Desk, slurm_lab: SlurmLab) -> None:
-    slow = {"name": "sphere", "options": {"dimension": 3, "run_time": 60}}
-    spec = sphere("to-be-stopped", optimizee=slow, execution={"batch": 4, "workers": 2, "timeout": 120})
-    origin = desk.start(desk.write(spec))
+def wait_for_jobs(desk: Desk, lab: SlurmLab, origin: str) -> str:
+    """Until a campaign has workers in the queue; its id."""
     deadline = time.monotonic() + 120
-    while (campaign := desk.find(origin)) is None or not jobs(slurm_lab, campaign.id):
+    while (campaign := desk.find(origin)) is None or not jobs(lab, campaign.id):
         assert time.monotonic() < deadline, "no job came"
         time.sleep(0.5)
-    done = subprocess.run(
-        [sys.executable, "-m", "l2l_tasks.cli", "stop", campaign.id],
-        env=desk.stack.environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert desk.wait(origin, "stopped").status == "stopped"
+    return campaign.id
+
+
+def wait_for_no_jobs(lab: SlurmLab, campaign_id: str) -> None:
     deadline = time.monotonic() + 60
-    while jobs(slurm_lab, campaign.id) and time.monotonic() < deadline:
+    while jobs(lab, campaign_id):
+        assert time.monotonic() < deadline, "jobs are left"
         time.sleep(0.5)
-    assert jobs(slurm_lab, campaign.id) == ""
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="the one-node Slurm needs root")
+def test_stopping_cancels_the_jobs_and_resuming_goes_on(desk: Desk, slurm_lab: SlurmLab) -> None:
+    """`l2l stop` and `l2l resume` on a campaign of Airflow."""
+    slow = {"name": "sphere", "options": {"dimension": 3, "run_time": 5}}
+    execution = {"batch": 4, "workers": 2, "timeout": 120}
+    spec = sphere("to-be-stopped", optimizee=slow, execution=execution, budget={"generations": 1})
+    origin = desk.start(desk.write(spec))
+    campaign_id = wait_for_jobs(desk, slurm_lab, origin)
+    command_line(desk, "stop", campaign_id)
+    assert desk.wait(origin, "stopped").status == "stopped"
+    wait_for_no_jobs(slurm_lab, campaign_id)
+    command_line(desk, "resume", campaign_id)
+    campaign = desk.wait(origin, "finished", "paused")
+    assert (campaign.status, campaign.evaluations_ok) == ("finished", 4)
+
+
 def test_marking_the_wait_failed_cancels_the_jobs(desk: Desk, slurm_lab: SlurmLab) -> None:
     """What a user does in the grid view to end a campaign."""
     slow = {"name": "sphere", "options": {"dimension": 3, "run_time": 60}}
     spec = sphere("wait-failed", optimizee=slow, execution={"batch": 4, "workers": 2, "timeout": 120})
     dag = desk.write(spec)
     origin = desk.start(dag)
-    run_id = origin.split("/", 1)[1]
-    path = f"dags/{dag}/dagRuns/{run_id}/taskInstances/wait"
-    deadline = time.monotonic() + 120
-    while (campaign := desk.find(origin)) is None or not jobs(slurm_lab, campaign.id):
-        assert time.monotonic() < deadline, "no job came"
-        time.sleep(0.5)
+    campaign_id = wait_for_jobs(desk, slurm_lab, origin)
+    path = f"dags/{dag}/dagRuns/{origin.split('/', 1)[1]}/taskInstances/wait"
+    deadline = time.monotonic() + 60
     while desk.stack.airflow.get(path)["state"] != "deferred":
         assert time.monotonic() < deadline, "the wait never waited"
         time.sleep(0.5)
     time.sleep(3)  # the triggerer takes the trigger up within its one-second loop
     desk.stack.airflow.patch(path, {"new_state": "failed"})
     assert desk.wait(origin, "stopped", "paused").status == "stopped"
-    deadline = time.monotonic() + 60
-    while jobs(slurm_lab, campaign.id) and time.monotonic() < deadline:
-        time.sleep(0.5)
-    assert jobs(slurm_lab, campaign.id) == ""
+    wait_for_no_jobs(slurm_lab, campaign_id)

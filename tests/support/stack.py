@@ -16,9 +16,9 @@ import pytest
 from infra import postgres as embedded
 from infra.stack import bringup, environment, health
 from infra.stack import credentials as keys
-from infra.stack.airflow_api import AirflowClient
 from infra.stack.layout import REPOSITORY, Layout
 from l2l_tasks import settings
+from l2l_tasks.airflow_client import AirflowClient
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A small client of Airflow's REST API, for the demo and the tests."""
+"""A small client of Airflow's REST API."""
 
 from __future__ import annotations
 
@@ -9,21 +9,9 @@ from urllib.parse import quote
 
 import requests
 
-from l2l_tasks.errors import L2LError
+from l2l_tasks.errors import AirflowError
 
 TIMEOUT = 60.0  # seconds for one answer
-
-
-class AirflowError(L2LError):
-    """Airflow refused a request, or does not answer.
-
-    Attributes:
-        status: the HTTP status; None when there was no answer.
-    """
-
-    def __init__(self, message: str, status: int | None = None) -> None:
-        self.status = status
-        super().__init__(message)
 
 
 class AirflowClient:
@@ -31,6 +19,9 @@ class AirflowClient:
 
     Args:
         url: e.g. http://127.0.0.1:8080
+        user, password: an account that may do what is asked for.
+
+    Every method raises AirflowError when Airflow refuses or does not answer.
     """
 
     def __init__(self, url: str, user: str, password: str) -> None:
@@ -76,10 +67,17 @@ class AirflowClient:
         """Let the scheduler run the DAG."""
         self.patch(f"dags/{quote(dag_id)}", {"is_paused": False})
 
-    def trigger(self, dag_id: str, conf: Mapping[str, object]) -> str:
+    def trigger(self, dag_id: str, conf: Mapping[str, object], run_id: str | None = None) -> str:
         """Start a run as the form of the user interface does; returns the run's id."""
-        run = self.post(f"dags/{quote(dag_id)}/dagRuns", {"conf": dict(conf), "logical_date": None})
-        return str(run["dag_run_id"])
+        body: dict[str, object] = {"conf": dict(conf), "logical_date": None}
+        if run_id is not None:
+            body["dag_run_id"] = run_id
+        return str(self.post(f"dags/{quote(dag_id)}/dagRuns", body)["dag_run_id"])
+
+    def clear(self, dag_id: str, run_id: str) -> None:
+        """Let all tasks of a run be done again."""
+        body = {"dry_run": False, "only_failed": False}
+        self.post(f"dags/{quote(dag_id)}/dagRuns/{quote(run_id, safe='')}/clear", body)
 
     def run_state(self, dag_id: str, run_id: str) -> str:
         """queued, running, success or failed."""
