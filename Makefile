@@ -1,4 +1,4 @@
-# Everything starts here; `make` alone tells what there is. Needs Python 3.11 or later, nothing else.
+# Everything starts here; `make` alone tells what there is. Needs Python 3.11 to 3.13, nothing else.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:

@@ -6,7 +6,7 @@
 #   infra/bootstrap.sh [run|dev]      dev adds what tests, lint and types need
 #
 # Settings (environment): L2L_HOME    the state folder (default: .l2l in this repository)
-#                         L2L_PYTHON  the Python to use (default: the first of 3.11 or later)
+#                         L2L_PYTHON  the Python to use (default: the first of 3.11 to 3.13)
 #                         L2L_ENVS    simulator environments to make (default: nest; "" = none)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

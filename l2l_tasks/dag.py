@@ -38,6 +38,16 @@ PATIENCE: dict[str, Any] = {
     "retry_exponential_backoff": 2.0,
     "max_retry_delay": timedelta(minutes=5),
 }
+GUIDE = """\
+Each run is one generation of a campaign: `submit` asks the optimizer and brings the evaluations to the site,
+`wait` waits for them there, `collect` fetches the results, `update` tells the optimizer, `next_generation`
+starts the next run, `log` sends the generation to MLflow.
+
+- **Start** a campaign: *Trigger*. Several may run at once; run ids tell them apart (`CAMPAIGN__g00012`).
+- **Look** at one: the *Details* of its tasks link to its run in MLflow (choose *Model training* there).
+- **Pause** this DAG: its campaigns stay where they are.
+- **Stop** a campaign: mark its `wait` as failed, which cancels its jobs.
+"""
 
 
 def campaign_dags(only: str | None = None) -> list[DAG]:
@@ -117,7 +127,7 @@ def _face(path: Path, spec: CampaignSpec) -> dict[str, Any]:
     return {
         "description": " ".join(spec.description.split())[:200]
         or f"{spec.optimizee.reference}, {spec.optimizer.name}",
-        "doc_md": f"{spec.description}\n\n```yaml\n{path.read_text().strip()}\n```\n",
+        "doc_md": f"{spec.description}\n\n{GUIDE}\n```yaml\n{path.read_text().strip()}\n```\n",
         "tags": sorted(tag[:TAG_CHARACTERS] for tag in tags if tag),
         "params": dag_params.form(spec),
     }

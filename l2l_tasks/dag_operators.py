@@ -5,7 +5,7 @@ Each reads which (campaign, generation) it is about from its DAG run and everyth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -214,10 +214,10 @@ class UpdateOperator(_Step, BaseOperator):
             with ctx.engine.begin() as connection:
                 row = generations.get(connection, place.campaign, place.generation)
             if row is not None and row.summary is not None:
-                told, best = row.summary["status"], row.summary["progress"]["best"] or {}
+                told = row.summary["status"]
                 self.log.info(
-                    "told %s ok, %s failed, %s infeasible; best so far: fitness %s (individual %s)",
-                    told["ok"], told["failed"], told["infeasible"], best.get("fitness"), best.get("index"),
+                    "told %s ok, %s failed, %s infeasible; best so far: %s",
+                    told["ok"], told["failed"], told["infeasible"], _best(row.summary),
                 )  # fmt: skip
             self.log.info(
                 "goes on with generation %s" if decision.proceed else "does not go on: %s",
@@ -225,6 +225,15 @@ class UpdateOperator(_Step, BaseOperator):
             )
 
         self.perform(context, update)
+
+
+def _best(summary: Mapping[str, Any]) -> str:
+    """The best individual so far of a generation's summary, for people."""
+    best = summary["progress"]["best"]
+    if best is None:
+        return "none"
+    named = zip(summary["objectives"], best["fitness"], strict=True)
+    return f"{', '.join(f'{name} {value:.6g}' for name, value in named)} (individual {best['index']})"
 
 
 class NextGenerationOperator(_Step, BaseOperator):
@@ -251,6 +260,7 @@ class NextGenerationOperator(_Step, BaseOperator):
         if next_place is None:
             return
         self.next_run_id = dag_names.run_id(next_place.campaign, next_place.generation)
+        self.log.info("generation %s is the DAG run %s", next_place.generation, self.next_run_id)
         # What TriggerDagRunOperator raises; its module would double the time to load the DAG file, in
         # every task.
         raise DagRunTriggerException(
@@ -313,6 +323,6 @@ class LogOperator(_Step, BaseOperator):
                 raise AirflowSkipException(
                     f"not logged yet, the next generation's log does it: {error}"
                 ) from error
-            self.log.info("%s generations are left in the outbox", left)
+            self.log.info("generations that MLflow does not have yet: %s", left)
 
         self.perform(context, log)

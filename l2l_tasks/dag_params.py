@@ -25,7 +25,10 @@ LARGEST_SEED = 2**32 - 1
 
 
 def form(spec: CampaignSpec) -> dict[str, Param]:
-    """The fields of the form, filled with what the campaign file says."""
+    """The fields of the form, filled with what the campaign file says.
+
+    Airflow opens only the section of the fields that name none: there is what changes from run to run.
+    """
     optimizer_names = sorted({*optimizers.names(), spec.optimizer.name})
     site_names = sorted({*profile.names(), spec.site})
     return {
@@ -35,7 +38,6 @@ def form(spec: CampaignSpec) -> dict[str, Param]:
             enum=optimizer_names,
             title="Optimizer",
             description="Another one than in the campaign file starts with its default options.",
-            section="Search",
         ),
         "batch": Param(
             spec.execution.batch,
@@ -43,8 +45,29 @@ def form(spec: CampaignSpec) -> dict[str, Param]:
             minimum=1,
             maximum=100_000,
             title="Population",
-            description="Individuals per generation. Empty: the optimizer's own choice.",
-            section="Search",
+            description="Individuals per generation. "
+            "Empty: as in the campaign file, or else the optimizer's choice.",
+        ),
+        "site": Param(
+            spec.site,
+            type="string",
+            enum=site_names,
+            title="Site",
+            description="Where the simulations run (a profile of infra/sites or $L2L_SITES).",
+        ),
+        "seed": Param(
+            spec.seed,
+            type="integer",
+            minimum=0,
+            maximum=LARGEST_SEED,
+            title="Seed",
+            description="Same specification, seed and results: same individuals.",
+        ),
+        "note": Param(
+            spec.note,
+            type=["null", "string"],
+            title="Note",
+            description="Why this campaign is run; shown in MLflow.",
         ),
         "generations": Param(
             spec.budget.generations,
@@ -61,30 +84,6 @@ def form(spec: CampaignSpec) -> dict[str, Param]:
             title="Evaluations",
             description="The campaign ends when this many are done. Empty: as in the campaign file.",
             section="Budget",
-        ),
-        "site": Param(
-            spec.site,
-            type="string",
-            enum=site_names,
-            title="Site",
-            description="Where the simulations run (a profile of infra/sites or $L2L_SITES).",
-            section="Execution",
-        ),
-        "seed": Param(
-            spec.seed,
-            type="integer",
-            minimum=0,
-            maximum=LARGEST_SEED,
-            title="Seed",
-            description="Same specification, seed and results: same individuals.",
-            section="Reproducibility",
-        ),
-        "note": Param(
-            spec.note,
-            type=["null", "string"],
-            title="Note",
-            description="Why this campaign is run; shown in MLflow.",
-            section="Reproducibility",
         ),
     }
 

@@ -9,6 +9,7 @@
     │   ├── SitePermanentError a person has to act (key, account, partition): the campaign is paused
     │   └── SiteNotOpen        the campaign's folder is not there (purged): it is opened again
     ├── StoreError             whoever runs PostgreSQL
+    │   └── StoreUnreachable   no connection, or it was lost: the same again, when the server is back
     ├── AirflowError           whoever runs Airflow
     └── TrackingError          whoever runs MLflow; never stops a campaign
 
@@ -62,6 +63,10 @@ class SiteNotOpen(SiteError):
 
 class StoreError(L2LError):
     """PostgreSQL is unreachable, not migrated, or holds something that must not be there."""
+
+
+class StoreUnreachable(StoreError):
+    """PostgreSQL does not answer, or ended the connection because it stops."""
 
 
 class AirflowError(L2LError):

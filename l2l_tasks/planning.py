@@ -63,13 +63,28 @@ def losses(fitness: Sequence[float], directions: Sequence[Direction]) -> tuple[f
     return tuple(f if d == "minimize" else -f for f, d in zip(fitness, directions, strict=True))
 
 
+def _mean(values: Sequence[float]) -> float:
+    """The mean; finite also where the sum is not (the largest float is a popular penalty)."""
+    try:
+        return math.fsum(values) / len(values)
+    except OverflowError:
+        return statistics.mean(values)  # in fractions: exact, and slow
+
+
+def _median(values: Sequence[float]) -> float:
+    """The median; finite also where the sum of the two in the middle is not."""
+    low, high = statistics.median_low(values), statistics.median_high(values)
+    middle = (low + high) / 2
+    return middle if math.isfinite(middle) else low / 2 + high / 2
+
+
 def aggregate(values: Sequence[Sequence[float]], how: str, directions: Sequence[Direction]) -> list[float]:
     """One fitness vector from those of an individual's evaluations (each: one value per objective)."""
     columns = zip(*values, strict=True)
     if how == "mean":
-        return [math.fsum(column) / len(values) for column in columns]
+        return [_mean(column) for column in columns]
     if how == "median":
-        return [statistics.median(column) for column in columns]
+        return [_median(column) for column in columns]
     if how == "worst":
         return [max(c) if d == "minimize" else min(c) for c, d in zip(columns, directions, strict=True)]
     raise ValueError(f"unknown aggregation {how!r}: mean, median or worst")
@@ -230,7 +245,7 @@ def describe(told: Sequence[Told], directions: Sequence[Direction]) -> Statistic
     columns = list(zip(*rows, strict=True))
     return Statistics(
         [min(c) if d == "minimize" else max(c) for c, d in zip(columns, directions, strict=True)],
-        [statistics.median(c) for c in columns],
-        [math.fsum(c) / len(c) for c in columns],
+        [_median(c) for c in columns],
+        [_mean(c) for c in columns],
         [statistics.pstdev(c) for c in columns],
     )

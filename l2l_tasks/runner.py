@@ -19,7 +19,13 @@ from tenacity import (
 
 from l2l_tasks import steps
 from l2l_tasks.context import Context
-from l2l_tasks.errors import SitePermanentError, SiteTransientError, TrackingError, UserError
+from l2l_tasks.errors import (
+    SitePermanentError,
+    SiteTransientError,
+    StoreUnreachable,
+    TrackingError,
+    UserError,
+)
 from l2l_tasks.spec import CampaignSpec
 from l2l_tasks.steps import stored
 from l2l_tasks.store import generations
@@ -65,7 +71,7 @@ def proceed(ctx: Context, campaign_id: str, progress: Progress = silent) -> None
     with ThreadPoolExecutor(1, "log") as logger_thread:
         logging_done: Future[None] | None = None
         try:
-            decision = steps.Decision(True, None, _first_generation(ctx, campaign_id))
+            decision = steps.Decision(True, None, _patiently(lambda: _first_generation(ctx, campaign_id)))
             while decision.proceed:
                 generation = decision.next_generation
                 decision = _generation(ctx, campaign_id, generation, progress)
@@ -98,12 +104,16 @@ def _generation(ctx: Context, campaign_id: str, generation: int, progress: Progr
         _patiently(lambda: _wait(ctx, campaign_id, generation, progress))
         if _patiently(lambda: steps.collect(ctx, campaign_id, generation)):
             break
-    decision = steps.update(ctx, campaign_id, generation)
-    with ctx.engine.begin() as connection:
-        row = generations.get(connection, campaign_id, generation)
+    decision = _patiently(lambda: steps.update(ctx, campaign_id, generation))
+    row = _patiently(lambda: _stored_generation(ctx, campaign_id, generation))
     if row is not None and row.told_at is not None:
         progress("told", {"generation": generation, **(row.summary or {})})
     return decision
+
+
+def _stored_generation(ctx: Context, campaign_id: str, generation: int) -> generations.Generation | None:
+    with ctx.engine.begin() as connection:
+        return generations.get(connection, campaign_id, generation)
 
 
 def _wait(ctx: Context, campaign_id: str, generation: int, progress: Progress) -> None:
@@ -119,15 +129,15 @@ def _wait(ctx: Context, campaign_id: str, generation: int, progress: Progress) -
 
 def _log(ctx: Context, campaign_id: str, final: bool, progress: Progress) -> None:
     try:
-        steps.log(ctx, campaign_id, final)
+        _patiently(lambda: steps.log(ctx, campaign_id, final))
     except TrackingError as error:
         progress("tracking", {"error": str(error)})
 
 
 def _patiently(step: Callable[[], T]) -> T:
-    """Run a step again while the site has a passing fault."""
+    """Run a step again while the site or the database has a passing fault."""
     retrying = Retrying(
-        retry=retry_if_exception_type(SiteTransientError),
+        retry=retry_if_exception_type((SiteTransientError, StoreUnreachable)),
         wait=wait_random_exponential(multiplier=1, max=300),
         stop=stop_after_delay(GIVE_UP_AFTER),
         before_sleep=before_sleep_log(logger, logging.WARNING),

@@ -34,6 +34,7 @@ from l2l_tasks.spec_yaml import Problem, Source
 
 __all__ = ["CampaignSpec", "Problem", "Source", "apply_overrides", "json_schema", "load", "load_with_source"]
 
+NOT_STORABLE = re.compile("[\x00\ud800-\udfff]")
 OVERRIDE_KEYS = ("low", "high", "log", "choices", "values", "default")
 OWN_SBATCH_OPTIONS = {
     "--array", "--job-name", "--output", "--error", "--open-mode", "--chdir", "--signal", "--wrap",
@@ -42,18 +43,30 @@ OWN_SBATCH_OPTIONS = {
 }  # fmt: skip
 
 
-def check_json(value: Any) -> Any:
-    """`value` unchanged when JSON can hold it; raises ValueError (NaN, infinities, other types)."""
+def check_text(value: str) -> str:
+    """`value` unchanged when PostgreSQL can hold it; raises ValueError (NUL, lone surrogates)."""
+    if NOT_STORABLE.search(value):
+        raise ValueError(f"holds a character that cannot be stored (NUL, half an escape): {shorten(value)}")
+    return value
+
+
+def check_json(value: Any, *, depth: int = spec_yaml.MAX_DEPTH) -> Any:
+    """`value` unchanged when a JSON column can hold it; raises ValueError (NaN, NUL, too deep, ...)."""
+    if depth < 0:
+        raise ValueError(f"nested more than {spec_yaml.MAX_DEPTH} deep")
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"must be finite, got {value}")
+    if isinstance(value, str):
+        check_text(value)
     if isinstance(value, Mapping):
         for key, item in value.items():
             if not isinstance(key, str):
                 raise ValueError(f"keys must be texts, got {key!r}")
-            check_json(item)
+            check_text(key)
+            check_json(item, depth=depth - 1)
     elif isinstance(value, list):
         for item in value:
-            check_json(item)
+            check_json(item, depth=depth - 1)
     elif value is not None and not isinstance(value, (str, int, float, bool)):
         raise ValueError(f"not a plain value: {shorten(value)}")
     return value
@@ -89,7 +102,8 @@ def check_line(value: str) -> str:
 Options = dict[str, Annotated[Any, BeforeValidator(check_json)]]
 Line = Annotated[str, AfterValidator(check_line)]
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.+:,-]+$")]
-Whole = Annotated[int, Field(ge=1)]
+Text = Annotated[str, AfterValidator(check_text)]
+Whole = Annotated[int, Field(ge=1, le=10**9)]
 
 
 class Section(BaseModel):
@@ -238,7 +252,7 @@ class CampaignSpec(Section):
     """A campaign: an optimizer that searches the parameters of an optimizee at a site, within a budget."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,39}$", description="small letters, digits and dashes")
-    description: str = ""
+    description: Text = ""
     optimizee: OptimizeeSpec
     parameters: dict[str, Annotated[Any, BeforeValidator(check_override)]] = Field(
         default_factory=dict,
@@ -256,7 +270,7 @@ class CampaignSpec(Section):
     seed: int = Field(default=0, ge=0, lt=2**32)
     tags: list[Line] = Field(default_factory=list, max_length=50)
     owner: Line | None = None
-    note: str | None = None
+    note: Text | None = None
 
     @field_validator("execution")
     @classmethod

@@ -18,14 +18,20 @@ from l2l_tasks.errors import SpecError, UserError
 from l2l_tasks.spec import CampaignSpec, Problem, Source, check_json
 from l2l_tasks.spec_problems import did_you_mean, problems_of, shorten
 from l2l_tasks.spec_yaml import Loc
-from optimizees.base import OptimizeeError, OptionsError
+from optimizees.base import Objective, Optimizee, OptimizeeError, OptionsError
 from optimizers.space import Space, SpaceError
 
 if TYPE_CHECKING:
     from l2l_tasks.site.profile import SiteProfile
     from optimizees import CodeBundle
-    from optimizees.base import Objective, Optimizee
     from optimizers.base import Optimizer
+
+LONGEST_NAME = 100
+MOST_DIMENSIONS = 100_000
+MOST_EVALUATIONS = 1_000_000
+"""Per generation: its individuals and evaluations are made, stored and sent in one piece."""
+USER_CODE = (Exception, SystemExit)
+"""What a user's code may raise here; SystemExit would end `l2l validate` in silence, with status 0."""
 
 
 @dataclass(frozen=True)
@@ -117,14 +123,30 @@ class _Check:
         except OptimizeeError as error:
             self._add(self._named, error)
             return None
-        except Exception as error:
+        except USER_CODE as error:
             self._add(self._named, f"its constructor raised {type(error).__name__}: {error}")
             return None
-        names = [objective.name for objective in optimizee.objectives]
+        return optimizee if self._objectives(optimizee) else None
+
+    def _objectives(self, optimizee: Optimizee) -> bool:
+        try:
+            found: Any = optimizee.objectives
+            if not isinstance(found, Sequence) or not all(isinstance(o, Objective) for o in found):
+                raise ValueError(f"must be a sequence of Objective, got {shorten(found)}")
+            for name in (o.name for o in found):
+                if not (isinstance(name, str) and name.isprintable() and 0 < len(name) <= LONGEST_NAME):
+                    raise ValueError(
+                        f"an objective's name must be up to {LONGEST_NAME} printable characters, "
+                        f"got {shorten(name)}"
+                    )
+        except USER_CODE as error:
+            self._add(self._named, f"its objectives: {error}")
+            return False
+        names = [o.name for o in found]
         if not names or len(set(names)) != len(names):
             self._add(self._named, f"needs objectives with different names, declares {names}")
-            return None
-        return optimizee
+            return False
+        return True
 
     def _code(self) -> CodeBundle | None:
         try:
@@ -136,8 +158,13 @@ class _Check:
     def _space(self, optimizee: Optimizee) -> Space | None:
         """The optimizee's space with the overrides; each override that does not fit is its own problem."""
         try:
-            space = optimizee.space()
-        except Exception as error:
+            found: Any = optimizee.space()
+            if not isinstance(found, Space):
+                raise TypeError(f"it must return a Space, got {shorten(found)}")
+            space = found
+            if space.dimension <= MOST_DIMENSIONS:
+                check_json(space.to_json())
+        except USER_CODE as error:
             self._add(self._named, f"its space() raised {type(error).__name__}: {error}")
             return None
         fine: dict[str, Any] = {}
@@ -156,6 +183,12 @@ class _Check:
         if space.dimension < 1:
             self._add(("parameters",), "every parameter is fixed: nothing is left to optimise")
             return None
+        if space.dimension > MOST_DIMENSIONS:
+            self._add(
+                ("parameters",),
+                f"{space.dimension} dimensions to optimise: at most {MOST_DIMENSIONS} are possible",
+            )
+            return None
         return space
 
     def _tasks(self, optimizee: Optimizee) -> None:
@@ -164,15 +197,17 @@ class _Check:
         try:
             family = optimizee.family()
             task = family.task("train", 0, self.spec.seed)
-        except Exception as error:
+            if not isinstance(family.size, (int, type(None))):
+                raise TypeError(f"size must be a whole number or None, got {shorten(family.size)}")
+        except USER_CODE as error:
             self._add(("tasks",), f"the optimizee's task family raised {type(error).__name__}: {error}")
             return
         try:
             if not isinstance(task, Mapping):
-                raise ValueError("not a mapping")
+                raise ValueError(f"got {shorten(task)}")
             check_json(task)
         except ValueError as error:
-            self._add(("tasks",), f"a task must be a mapping of JSON values, got {shorten(task)}: {error}")
+            self._add(("tasks",), f"a task must be a mapping of JSON values: {error}")
         if family.size is not None and wanted > family.size:
             self._add(
                 ("tasks", "per_individual"),
@@ -207,6 +242,15 @@ class _Check:
         in_flight = execution.in_flight or batch
         if in_flight < batch:
             self._add(("execution", "in_flight"), f"must be at least batch ({batch}), got {in_flight}")
+        plan = self.spec.tasks
+        evaluations = in_flight * plan.per_individual * plan.repeats
+        if evaluations > MOST_EVALUATIONS:
+            self._add(
+                ("execution", "batch"),
+                f"{in_flight} individuals of {plan.per_individual} task(s) and {plan.repeats} repeat(s) are "
+                f"{evaluations} evaluations at once: at most {MOST_EVALUATIONS} are possible",
+            )
+            return
         if in_flight > batch and not optimizer_cls.capabilities.asynchronous:
             self._add(
                 ("execution", "in_flight"),

@@ -11,6 +11,7 @@ import difflib
 import hashlib
 import importlib
 import inspect
+import os
 import sys
 import threading
 from dataclasses import dataclass
@@ -119,10 +120,12 @@ def _find_class(reference: str, path: Optional[Path]) -> Any:
     module_name, _, class_name = (reference if path is not None else _built_in(reference)).partition(":")
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # the latter of a script without `if __name__ == "__main__"`
+        hint = ""
+        if isinstance(error, ImportError):
+            hint = " (import simulators inside evaluate only; the controller does not have them)"
         raise OptimizeeError(
-            f"cannot import {module_name!r} of optimizee {reference!r}: {type(error).__name__}: {error} "
-            "(import simulators inside evaluate only; the controller does not have them)"
+            f"cannot import {module_name!r} of optimizee {reference!r}: {type(error).__name__}: {error}{hint}"
         ) from error
     if path is not None and not _inside(module, path):
         raise OptimizeeError(f"the name {module_name!r} belongs to another module ({module!r}): rename yours")
@@ -132,8 +135,8 @@ def _find_class(reference: str, path: Optional[Path]) -> Any:
             f"{module_name!r} has no class {class_name!r} derived from optimizees.base.Optimizee"
         )
     if inspect.isabstract(found):
-        missing = ", ".join(sorted(found.__abstractmethods__))
-        raise OptimizeeError(f"class {class_name!r} of {module_name!r} lacks: {missing}")
+        lacking = ", ".join(sorted(found.__abstractmethods__))
+        raise OptimizeeError(f"class {class_name!r} of {module_name!r} lacks: {lacking}")
     return found
 
 
@@ -168,7 +171,8 @@ def _on_path(folder: Optional[Path]) -> Iterator[None]:
     try:
         yield
     finally:
-        sys.path.remove(place)
+        with contextlib.suppress(ValueError):  # the module took it off itself
+            sys.path.remove(place)
         for name in set(sys.modules) - before:
             if _inside(sys.modules[name], folder):
                 del sys.modules[name]
@@ -187,11 +191,14 @@ def _folder_files(folder: Path) -> Iterable[Tuple[str, bytes]]:
     if not folder.is_dir():
         raise OptimizeeError(f"{folder}: no such folder (it must hold the module of your optimizee)")
     count = total = 0
-    for file in sorted(folder.rglob("*")):
-        relative = file.relative_to(folder)
-        hidden = any(part.startswith(".") or part == "__pycache__" for part in relative.parts)
-        if hidden or not file.is_file():
+    for file in _walk(folder):
+        if not file.is_file():
             continue
+        relative = file.relative_to(folder).as_posix()
+        if not relative.isprintable():
+            raise OptimizeeError(
+                f"{relative!r} in the folder of your optimizee: rename it, or hide it with a dot"
+            )
         size = file.stat().st_size
         count, total = count + 1, total + size
         if size > MAX_FILE_BYTES or total > MAX_TOTAL_BYTES or count > MAX_FILES:
@@ -199,7 +206,18 @@ def _folder_files(folder: Path) -> Iterable[Tuple[str, bytes]]:
                 f"{file}: too much for a code bundle (up to {MAX_FILES} files, {MAX_FILE_BYTES // 2**20} MiB "
                 f"each, {MAX_TOTAL_BYTES // 2**20} MiB in all): put data at the site, give its path as option"
             )
-        yield relative.as_posix(), file.read_bytes()
+        yield relative, file.read_bytes()
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """What is in a folder and below, in order, without what is hidden; lazily, as it may be a home folder."""
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not _is_hidden(name))
+        yield from (Path(place) / name for name in sorted(files) if not _is_hidden(name))
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__pycache__"
 
 
 def _fingerprint(files: Mapping[str, bytes]) -> str:

@@ -67,7 +67,7 @@ class Context:
 
     Attributes:
         seed: the evaluation's seed, for simulators that want a number rather than a numpy generator.
-        scratch: an existing folder of this evaluator's own; emptied by the worker, not by the optimizee.
+        scratch: an existing folder of this evaluation's own, its current directory; the worker removes it.
         deadline: the time (s since the epoch) at which the evaluation is killed; None: no limit.
     """
 
@@ -83,7 +83,8 @@ class Context:
 class TaskFamily:
     """The tasks that an individual may be confronted with, sampled by (split, index, seed).
 
-    `size` is the number of different tasks of a split; None when every index gives another task.
+    `size` is the number of different tasks of a split (indices are below it); None when every index gives
+    another task.
     """
 
     size: Optional[int] = None
@@ -133,20 +134,27 @@ class Optimizee(ABC):
         `params` are JSON values as `Space.decode` gives them. Any other exception is a failed evaluation.
         """
 
+    def _draw(self, split: str, index: int, seed: int) -> Dict[str, Any]:
+        """The task of that name; the indices of fresh tasks go on for ever, a finite family begins again."""
+        family = self.family()
+        return dict(family.task(split, index if family.size is None else index % family.size, seed))
+
     def evaluate_json(self, request: Mapping[str, Any]) -> Dict[str, Any]:
         """Answer a request of the worker; final. Exceptions other than Infeasible propagate.
 
         Args:
-            request: {"params", "task", "seed", "scratch": path, "deadline": s since the epoch or None}.
+            request: {"params", "task": {"split", "index", "seed"}, "seed", "scratch": path,
+                "deadline": s since the epoch or None}.
 
         Returns:
             {"status": "ok", "fitness", "metrics", "curve"} or {"status": "infeasible", "reason"}. Values
             are handed on as they are, only as JSON types: it is the worker that refuses NaN and the like.
         """
+        task = self._draw(**request["task"])
         context = Context(int(request["seed"]), Path(request["scratch"]), request.get("deadline"))
         rng = np.random.Generator(np.random.PCG64(context.seed))
         try:
-            result = cast(object, self.evaluate(dict(request["params"]), dict(request["task"]), rng, context))
+            result = cast(object, self.evaluate(dict(request["params"]), task, rng, context))
         except Infeasible as reason:
             return {"status": "infeasible", "reason": str(reason) or "no reason given"}
         if not isinstance(result, Result):

@@ -118,7 +118,7 @@ class CMAES(Optimizer):
         injected = ids[order] < self._generation_first_id
         self._model.update(strategy, genomes[order], int(ok.sum()), injected, least)
         self._generation_first_id = self._next_id
-        self._score = float(np.median(losses[ok]))
+        self._score = 2 * float(np.median(losses[ok] / 2))  # the sum of two large losses is infinite
         self._best_losses = [*self._best_losses, float(losses[order[0]])][-self._window() :]
         if self._model.exhausted(self.options.sigma) or self._flat(losses[ok]):
             self._restart()

@@ -54,10 +54,8 @@ def up(layout: Layout, say: Say) -> None:
 
 
 def down(layout: Layout, say: Say) -> None:
-    """Stop everything: the stack, what a killed supervisor has left, and the workers of the local site.
-
-    A campaign takes its workers for cancelled and starts others after the next `up`.
-    """
+    """Stop everything: the stack, what a killed supervisor has left, the connections to sites, and the
+    workers of the local site, which their campaign takes for cancelled and replaces after the next `up`."""
     if not layout.run.exists():
         return
     with _one_at_a_time(layout):
@@ -68,11 +66,19 @@ def down(layout: Layout, say: Say) -> None:
         for component in reversed(list(COMPONENTS.values())):
             if processes.end_recorded(layout.session(component.name), component.stop_signal):
                 say(f"ended a {component.name} that no supervisor watched")
+        _disconnect(layout)
         for register in layout.home.glob("*/local-scheduler"):
             jobs = LocalScheduler({"kind": "local"}, register.parent)
             for folder in register.iterdir():
                 if folder.is_dir():
                     jobs.cancel(folder.name)
+
+
+def _disconnect(layout: Layout) -> None:
+    """End the shared SSH connections of this state folder; one that is gone already is no error."""
+    for socket in layout.home.glob("ssh/*/s"):
+        argv = ["ssh", "-F", str(socket.with_name("config")), "-S", str(socket), "-O", "exit", "site"]
+        subprocess.run(argv, capture_output=True, timeout=20, check=False)
 
 
 def clean(layout: Layout, say: Say) -> None:

@@ -128,7 +128,6 @@ def mlflow(layout: Layout, inherited: Mapping[str, str]) -> dict[str, str]:
         "MLFLOW_BACKEND_STORE_URI": cluster.mlflow_url,
         "MLFLOW_ARTIFACTS_DESTINATION": str(layout.mlflow / "artifacts"),
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # saves a gigabyte
-        "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_FLASK_SERVER_SECRET_KEY": known.mlflow_secret_key,
         "MLFLOW_AUTH_CONFIG_PATH": str(_mlflow_auth(layout)),
         "MLFLOW_AUTH_ADMIN_USERNAME": ADMIN,
@@ -154,6 +153,8 @@ def _base(layout: Layout, inherited: Mapping[str, str]) -> dict[str, str]:
         "PYTHONPATH": str(REPOSITORY),
         "PATH": f"{binaries}{os.pathsep}{inherited.get('PATH', os.defpath)}",
         "PYTHONUNBUFFERED": "1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MPLCONFIGDIR": str(layout.home / "matplotlib"),
         "NO_PROXY": direct,
         "no_proxy": direct,
     }

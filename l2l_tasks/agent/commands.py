@@ -91,6 +91,8 @@ def _checked_config(campaign: Campaign, config: Any) -> Dict[str, Any]:
 
 def _submit(request: Request) -> Reply:
     campaign = _existing(request)
+    if not code_folder(campaign.work, campaign.config()["code"]).is_dir():
+        raise AgentError("not_open", "the code of campaign %s was removed: open it again" % campaign.name)
     try:
         bundles = [Bundle.parse(content) for content in request.get("bundles") or []]
     except (BadBundle, AttributeError) as error:

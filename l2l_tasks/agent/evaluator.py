@@ -48,14 +48,16 @@ def main(folder: Path, requests: int, replies: int) -> int:
         message = link.receive()
         if message is None:
             return 0
-        _serve(link, optimizee, message, cap)
+        _serve(link, optimizee, message, cap, folder)
 
 
-def _serve(link: _Link, optimizee: Any, message: Mapping[str, Any], cap: int) -> None:
+def _serve(link: _Link, optimizee: Any, message: Mapping[str, Any], cap: int, home: Path) -> None:
     own = os.getpid()
     payload = b""
     try:
         try:
+            # What it writes beside itself must neither stay nor meet the campaign's own files.
+            os.chdir(message["request"]["scratch"])
             value = optimizee.evaluate_json(message["request"])
         except BaseException as error:  # SystemExit too: the optimizee must not end us in silence
             failure: Optional[Dict[str, Any]] = {"kind": "exception", **_explain(error)}
@@ -64,6 +66,8 @@ def _serve(link: _Link, optimizee: Any, message: Mapping[str, Any], cap: int) ->
     finally:
         if os.getpid() != own:  # the optimizee forked and its child came back here
             os._exit(0)
+    with contextlib.suppress(OSError):
+        os.chdir(home)  # the scratch folder is removed now, wherever the optimizee has gone to
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()

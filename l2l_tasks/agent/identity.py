@@ -35,6 +35,15 @@ def of_environment(environment: Mapping[str, str]) -> Identity:
     return Identity("%s_%d_%d" % (job, int(index), int(restart)), job, int(index), int(restart))
 
 
+def cores(environment: Mapping[str, str], slots: int) -> int:
+    """Cores that the scheduler charges for this worker; without a batch system one for each slot.
+
+    Not the cores that the process may run on: where nothing is bound, that is the whole node.
+    """
+    on_node, nodes = environment.get("SLURM_CPUS_ON_NODE"), environment.get("SLURM_JOB_NUM_NODES") or "1"
+    return int(on_node) * int(nodes) if on_node else slots
+
+
 def of_worker(worker: str) -> Optional[Identity]:
     """The identity that a worker's id stands for; None when it is no id of ours."""
     match = _ID.fullmatch(worker)

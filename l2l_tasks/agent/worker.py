@@ -67,7 +67,8 @@ class Worker:
         self.pool = Pool(folder)
         self.me = identity.take(identity.of_environment(os.environ), self.pool, folder / "results")
         self._writer = files.LineWriter(folder / "results" / (self.me.worker + ".ndjson"))
-        self._log_file = open(folder / "logs" / (self.me.worker + ".log"), "a")  # noqa: SIM115 - held for life
+        log = folder / "logs" / (self.me.worker + ".log")  # held for life; exceptions speak every language
+        self._log_file = open(log, "a", encoding="utf-8", errors="replace")  # noqa: SIM115
         self._host = socket.gethostname()[:255]
         self._selector = selectors.DefaultSelector()
         self.slots = [Slot(n) for n in range(int(self.campaign["slots"]))]
@@ -351,7 +352,7 @@ class Worker:
 
     def _worker_line(self, event: str, reason: Optional[str]) -> None:
         reason = None if reason is None else results.clean_text(reason, results.MESSAGE_CHARS)
-        cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        cpus = identity.cores(os.environ, len(self.slots))
         me = self.me
         line = WorkerLine(
             event, me.worker, me.job, me.index, me.restart, self._host, cpus, time.time(), reason

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from l2l_tasks.errors import L2LError, SpecError, UserError
+from l2l_tasks.errors import L2LError, SitePermanentError, SpecError, UserError
 
 
 def main() -> None:
@@ -18,7 +18,7 @@ def main() -> None:
         print(error, file=sys.stderr)
         print(f"l2l: {count} problem{'s' * (count != 1)} found, nothing was started", file=sys.stderr)
         sys.exit(2)
-    except UserError as error:
+    except (UserError, SitePermanentError) as error:
         print(f"l2l: {error}", file=sys.stderr)
         sys.exit(2)
     except L2LError as error:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from l2l_tasks import settings
-from l2l_tasks.errors import L2LError, SitePermanentError, SiteTransientError, UserError
+from l2l_tasks.errors import L2LError, SitePermanentError, SiteTransientError, StoreError, UserError
 
 if TYPE_CHECKING:
     from l2l_tasks.site.transport.base import LinkStatus
@@ -48,15 +48,17 @@ def report(findings: Iterable[Finding]) -> bool:
         fine = fine and finding.ok
         mark, style = ("ok  ", "green") if finding.ok else ("FAIL", "red")
         console.print(mark, style=style, end=" ", markup=False)
-        console.print(f"{finding.name}: {finding.text}", markup=False)
+        console.print(f"{finding.name}: {finding.text}", markup=False, soft_wrap=True)  # to be copied whole
         if finding.advice:
-            console.print(f"     -> {finding.advice}", markup=False)
+            console.print(f"     -> {finding.advice}", markup=False, soft_wrap=True)
     return fine
 
 
 def _guarded(name: str, look: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
     try:
         yield from look()
+    except StoreError as error:  # what follows its first line asks to run this command
+        yield Finding(name, False, str(error).splitlines()[0], _advice(error))
     except L2LError as error:
         yield Finding(name, False, str(error), _advice(error))
 

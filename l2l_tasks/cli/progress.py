@@ -20,6 +20,7 @@ class Display:
         self.console = console or Console(highlight=False)
         self._status = Status("beginning", console=self.console)
         self._campaign = ""
+        self._ended = False
         self._since = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -31,7 +32,7 @@ class Display:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._status.stop()
-        if isinstance(error, KeyboardInterrupt) and self._campaign:
+        if error is not None and self._campaign and not self._ended:
             self.console.print(f"paused; go on with: l2l resume {self._campaign}", markup=False)
 
     def show(self, event: str, detail: dict[str, Any]) -> None:
@@ -50,6 +51,7 @@ class Display:
                 f"MLflow: {detail['error']} (the campaign goes on)", style="yellow", markup=False
             )
         elif event == "ended":
+            self._ended = True
             self.console.print(f"{self._campaign} ended: {detail['reason']}", style="bold", markup=False)
 
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
@@ -19,6 +18,19 @@ if TYPE_CHECKING:
     from l2l_tasks.store.campaigns import Overview
 
 COLOURS = {"running": "green", "paused": "yellow", "stopped": "red", "finished": "blue"}
+HEADINGS = (
+    "campaign",
+    "status",
+    "gen",
+    "best",
+    "evals",
+    "bad",
+    "workers",
+    "core-h",
+    "told",
+    "site",
+    "reason",
+)
 EVENTS_SHOWN = 10
 GENERATIONS_SHOWN = 10
 
@@ -37,41 +49,38 @@ def _encode(value: Any) -> Any:
 
 
 def print_table(found: Sequence[Overview]) -> None:
-    """One line per campaign."""
+    """One line per campaign, however narrow the terminal; what matters least comes last."""
+    console = Console(highlight=False)
     if not found:
-        Console().print("no campaigns yet: start one in Airflow or with `l2l run FILE`", markup=False)
+        console.print("no campaigns yet: start one in Airflow or with `l2l run FILE`", markup=False)
         return
-    table = Table(box=None, pad_edge=False)
-    for name in (
-        "campaign",
-        "status",
-        "site",
-        "gen",
-        "best",
-        "evals",
-        "bad",
-        "workers",
-        "core-h",
-        "told",
-        "reason",
-    ):
-        table.add_column(name, no_wrap=name == "campaign", overflow="fold")
-    for row in found:
-        bad = row.evaluations_failed + row.evaluations_infeasible
-        table.add_row(
-            row.id,
-            Text(row.status, COLOURS.get(row.status, "")),
-            row.site,
-            str(row.generations_told),
-            "-" if not row.best_fitness else ", ".join(f"{value:.4g}" for value in row.best_fitness),
-            f"{row.evaluations_done}/{row.evaluations_total}",
-            str(bad),
-            f"{row.live_workers}+{row.waiting_workers}" if row.waiting_workers else str(row.live_workers),
-            f"{row.core_seconds / 3600:.2f}",
-            ago(row.told_at),
-            Text(row.reason or ""),
-        )
-    Console().print(table)
+    lines = [HEADINGS, *(_cells(row) for row in found)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for cells in lines:
+        padded = [cell.ljust(width) for cell, width in zip(cells, widths, strict=True)]
+        text = Text(" ".join(padded).rstrip(), "bold" if cells is HEADINGS else "")
+        start = widths[0] + 1
+        text.stylize(COLOURS.get(cells[1], ""), start, start + len(cells[1]))
+        console.print(text, soft_wrap=True)
+
+
+def _cells(row: Overview) -> tuple[str, ...]:
+    workers = f"{row.live_workers}+{row.waiting_workers}" if row.waiting_workers else str(row.live_workers)
+    if row.status in ("finished", "stopped"):  # the site was told to end them and is not asked any more
+        workers = "-"
+    return (
+        row.id,
+        row.status,
+        str(row.generations_told),
+        "-" if not row.best_fitness else ", ".join(f"{value:.4g}" for value in row.best_fitness),
+        f"{row.evaluations_done}/{row.evaluations_total}",
+        str(row.evaluations_failed + row.evaluations_infeasible),
+        workers,
+        f"{row.core_seconds / 3600:.2f}",
+        ago(row.told_at),
+        row.site,
+        " ".join((row.reason or "").split()),
+    )
 
 
 def ago(time: datetime | None, now: datetime | None = None) -> str:
@@ -106,7 +115,8 @@ def print_details(found: Mapping[str, Any]) -> None:
     from l2l_tasks.cli.progress import COLUMNS, told_line
 
     console, row = Console(highlight=False), found["campaign"]
-    console.print(f"{row['id']}  {row['status']}  {row['reason'] or ''}", style="bold", markup=False)
+    head = f"{row['id']}  {row['status']}  {row['reason'] or ''}"
+    console.print(head, style="bold", markup=False, soft_wrap=True)
     for name in (
         "site",
         "seed",
@@ -117,7 +127,7 @@ def print_details(found: Mapping[str, Any]) -> None:
         "spec_hash",
         "code_hash",
     ):
-        console.print(f"{name:>14}  {row[name]}", markup=False)
+        console.print(f"{name:>14}  {row[name]}", markup=False, soft_wrap=True)
     done = row["evaluations_ok"] + row["evaluations_failed"] + row["evaluations_infeasible"]
     console.print(
         f"{'evaluations':>14}  {done} of {row['evaluations_total']} ({row['evaluations_failed']} failed, "
@@ -132,13 +142,14 @@ def print_details(found: Mapping[str, Any]) -> None:
         best = told[-1]["progress"]["best"]
         if best is not None:
             console.print("\nbest individual", style="bold")
-            console.print(_yaml(best), markup=False)
+            console.print(_yaml(best), markup=False, soft_wrap=True)
     console.print("specification", style="bold")
-    console.print(_yaml(_without_nulls(row["spec"])), markup=False)
+    console.print(_yaml(_without_nulls(row["spec"])), markup=False, soft_wrap=True)
     console.print("last events", style="bold")
     for event in found["events"]:
+        detail = ", ".join(f"{key}: {value}" for key, value in event["detail"].items() if value is not None)
         console.print(
-            f"{event['at']:%F %T}  {event['kind']}  {event['who']}  {event['detail']}", markup=False
+            f"{event['at']:%F %T}  {event['kind']}  {event['who']}  {detail}", markup=False, soft_wrap=True
         )
 
 
@@ -162,7 +173,7 @@ def print_sites() -> None:
         try:
             site = profile.load(name)
         except UserError as error:
-            console.print(f"{name:<16} has mistakes: {error}", style="red", markup=False)
+            console.print(f"{name:<16} has mistakes: {error}", style="red", markup=False, soft_wrap=True)
             continue
         where = f"{site.transport}, {site.scheduler.kind}, {site.work}"
-        console.print(f"{name:<16} {site.description or '-'} ({where})", markup=False)
+        console.print(f"{name:<16} {site.description or '-'} ({where})", markup=False, soft_wrap=True)

@@ -44,12 +44,11 @@ def collect(ctx: Context, campaign_id: str, generation: int) -> bool:
             reply = ctx.site(campaign.row.site).collect(campaign_id, known, max_bytes=MAX_BYTES)
             known = _store(ctx, campaign, known, reply)
             more = reply["more"]
+        if _complete(ctx, campaign, generation):
+            return True
+        _send_again(ctx, campaign)
     except SiteNotOpen:  # purged: submit opens it again and puts what is still missing
         submit(ctx, campaign_id, generation)
-        return False
-    if _complete(ctx, campaign, generation):
-        return True
-    _send_again(ctx, campaign)
     return False
 
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from l2l_tasks.context import Context
 from l2l_tasks.errors import SiteNotOpen, UserError
 from l2l_tasks.steps import stored
-from l2l_tasks.store import campaigns
+from l2l_tasks.store import campaigns, evaluations, workers
 
 
 def pause(ctx: Context, campaign_id: str, reason: str, who: str) -> None:
@@ -30,6 +30,7 @@ def resume(ctx: Context, campaign_id: str, who: str) -> None:
         if campaign.row.status == "running":
             return
         campaigns.set_status(connection, campaign_id, "running", None, who=who)
+        evaluations.reopen_unloaded(connection, campaign_id)
     if campaign.row.staged:
         with suppress(SiteNotOpen):  # the next submit opens it
             ctx.site(campaign.row.site).resume(campaign_id)
@@ -52,6 +53,10 @@ def release(ctx: Context, campaign_id: str) -> None:
     """Give back what an ended campaign holds at its site: waiting jobs and lingering workers."""
     with ctx.engine.begin() as connection:
         campaign = stored.get(connection, campaign_id)
-    if campaign.row.staged:
-        with suppress(SiteNotOpen):
-            ctx.site(campaign.row.site).stop(campaign_id)
+    if not campaign.row.staged:
+        return
+    with suppress(SiteNotOpen):
+        if not ctx.site(campaign.row.site).stop(campaign_id):
+            return  # the scheduler did not confirm it, so nothing is known of the workers
+    with ctx.engine.begin() as connection:
+        workers.upsert(connection, campaign_id, [], all_live=True)

@@ -29,7 +29,8 @@ def update(ctx: Context, campaign_id: str, generation: int) -> Decision:
         nothing and tells nothing.
 
     Raises:
-        UserError: the generation has not been asked or collected.
+        UserError: the generation has not been asked or collected; or the optimizee could not be loaded at
+            the site by any of its evaluations, which says nothing about the individuals: none is told.
     """
     with ctx.engine.begin() as connection:
         campaign = stored.lock(connection, campaign_id)
@@ -40,6 +41,13 @@ def update(ctx: Context, campaign_id: str, generation: int) -> Decision:
             return Decision(False, f"campaign is {campaign.row.status}: {campaign.row.reason}", generation)
         if row is None or row.collected_at is None:
             raise UserError(f"campaign {campaign_id}: generation {generation} is not collected yet")
+        unloaded = evaluations.load_error(connection, campaign_id)
+        if unloaded is not None:
+            raise UserError(
+                f"campaign {campaign_id}: the optimizee cannot be loaded at site {campaign.row.site}: "
+                f"{unloaded} (install what is missing for the `python` of the site profile and resume the "
+                "campaign, or start another one with mended code)"
+            )
         return _tell(connection, campaign, row)
 
 

@@ -11,10 +11,11 @@ from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.engine.interfaces import ExceptionContext
 
-from l2l_tasks.errors import StoreError
+from l2l_tasks.errors import StoreError, StoreUnreachable
 from l2l_tasks.store.schema import REVISION
 from l2l_tasks.store.values import json_text
 
+_SERVER_STOPS = "57P"  # SQLSTATEs of a server that stops, crashed or starts
 _CONNECT = {
     "connect_timeout": 10,
     "keepalives_idle": 30,
@@ -76,10 +77,11 @@ def _translate(url: URL, context: ExceptionContext) -> None:
 def store_error(error: psycopg2.Error, where: str) -> StoreError:
     """The StoreError of an error of PostgreSQL; its text is cut, since it may quote a whole row."""
     message = str(error).strip()[:800] or type(error).__name__
-    advice = ""
-    if isinstance(error, psycopg2.OperationalError) and error.pgcode is None:
-        advice = "\nIs the server up (`l2l doctor`), and is L2L_DATABASE_URL right?"
-    return StoreError(f"PostgreSQL at {where}: {message}{advice}")
+    lost = isinstance(error, (psycopg2.OperationalError, psycopg2.InterfaceError))
+    if lost and (error.pgcode is None or error.pgcode.startswith(_SERVER_STOPS)):
+        advice = "Is the server up (`l2l doctor`), and is L2L_DATABASE_URL right?"
+        return StoreUnreachable(f"PostgreSQL at {where}: {message}\n{advice}")
+    return StoreError(f"PostgreSQL at {where}: {message}")
 
 
 def check_revision(connection: Connection) -> None:

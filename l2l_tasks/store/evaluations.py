@@ -127,6 +127,20 @@ def complete_untold(connection: Connection, campaign_id: str) -> list[CompleteIn
     return complete
 
 
+def load_error(connection: Connection, campaign_id: str) -> str | None:
+    """Why the optimizee could not be loaded at the site, when no individual that can be told got further."""
+    n, unloaded, message = connection.execute(_UNLOADED, {"campaign": campaign_id}).one()
+    return message if n and n == unloaded else None
+
+
+def reopen_unloaded(connection: Connection, campaign_id: str) -> int:
+    """Let evaluations begin again whose optimizee could not be loaded, unless told; how many.
+
+    They get new nonces: the old lines may be read again when the site's files are made anew.
+    """
+    return connection.scalar(_REOPEN, {"campaign": campaign_id}) or 0
+
+
 def duration_median(connection: Connection, campaign_id: str) -> float | None:
     """Seconds that the newest successful evaluations took; None before the first."""
     e = evaluations.c
@@ -223,6 +237,28 @@ _COMPLETE = sa.text("""
     )
     ORDER BY i.index, e.task_index, e.repeat
 """).columns(params=JSON)
+
+_UNTOLD = """SELECT index FROM l2l.individuals WHERE campaign_id = :campaign AND told_generation IS NULL"""
+_UNLOADED = sa.text(f"""
+    SELECT count(*), count(*) FILTER (WHERE error_kind = 'import'), min(error_message)
+    FROM l2l.evaluations
+    WHERE campaign_id = :campaign AND status <> 'pending' AND individual IN ({_UNTOLD})
+""")
+
+_REOPEN = sa.text(f"""
+    WITH reopened AS (
+        UPDATE l2l.evaluations SET status = 'pending', attempt = 0, started_at = NULL, ended_at = NULL,
+            nonce = left(replace(gen_random_uuid()::text, '-', ''), 16)
+        WHERE campaign_id = :campaign AND status = 'failed' AND error_kind = 'import'
+            AND individual IN ({_UNTOLD})
+        RETURNING 1
+    ), uncollected AS (
+        UPDATE l2l.generations SET collected_at = NULL
+        WHERE campaign_id = :campaign AND told_at IS NULL AND EXISTS (SELECT FROM reopened)
+    )
+    UPDATE l2l.campaigns SET evaluations_failed = evaluations_failed - (SELECT count(*) FROM reopened)
+    WHERE id = :campaign RETURNING (SELECT count(*) FROM reopened)
+""")
 
 _STAGED = {
     "position": "integer",

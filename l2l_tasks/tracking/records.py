@@ -16,6 +16,7 @@ from l2l_tasks.store.campaigns import Campaign
 # MLflow cuts or refuses longer values.
 PARAM_CHARACTERS = 6000
 CAMPAIGN_TAG = "l2l.campaign"
+PROSE = ("description", "note", "tags")  # of a specification: to be read in MLflow, not compared
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,11 @@ def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
+def params(campaign: Campaign) -> dict[str, str]:
+    """What runs are compared by: the specification without its prose."""
+    return flatten({key: value for key, value in campaign.spec.items() if key not in PROSE})
+
+
 def experiment_name(campaign: Campaign) -> str:
     """One experiment per problem, so that campaigns on the same problem compare: the optimizee."""
     optimizee = campaign.spec["optimizee"]
@@ -90,8 +96,8 @@ def tags(campaign: Campaign, versions: Mapping[str, str]) -> dict[str, str]:
     found |= {f"l2l.version.{name}": version for name, version in versions.items()}
     if url := airflow_run_url(campaign.origin):
         found["l2l.airflow"] = url
-    if description := campaign.spec.get("description"):
-        found["mlflow.note.content"] = str(description)
+    if prose := [str(campaign.spec[key]) for key in ("description", "note") if campaign.spec.get(key)]:
+        found["mlflow.note.content"] = "\n\n".join(prose)
     for tag in campaign.spec.get("tags") or []:
         found[f"tag.{safe_name(str(tag))}"] = "true"
     if note := campaign.spec.get("note"):

@@ -14,6 +14,8 @@ from typing import Literal
 # The outbox is what retries: MLflow's own default would hold a task for minutes when the server is down.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+# A campaign tells nobody but its own server.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 import requests
 from mlflow import MlflowClient
@@ -146,7 +148,7 @@ class Tracker:
     def _describe(self, campaign: Campaign, run_id: str) -> None:
         self._put(run_id, "spec.json", records.spec_text(campaign).encode())
         tags = records.tags(campaign, versions())
-        params = records.flatten(campaign.spec)
+        params = records.params(campaign)
         self._client.log_batch(
             run_id,
             params=[Param(key, value) for key, value in params.items()],

@@ -86,6 +86,19 @@ class Zoo:
     def kill(self, params, request):
         os.kill(os.getpid(), signal.SIGKILL)
 
+    def litter(self, params, request):
+        """Writes beside itself and stays in a folder that will be gone."""
+        here = os.getcwd()
+        for name in ("STOP", "campaign.json", "junk"):
+            open(name, "w").close()
+        os.makedirs("deeper")
+        os.chdir("deeper")
+        own = os.path.samefile(here, request["scratch"])
+        return {"status": "ok", "fitness": [float(own)], "metrics": {"pid": os.getpid()}}
+
+    def shout(self, params, request):
+        raise ValueError("sch\u00f6n \u65e5")
+
     def kill_worker(self, params, request):
         os.kill(os.getppid(), signal.SIGKILL)
         time.sleep(60)

@@ -236,6 +236,15 @@ def test_a_scheduler_that_does_not_answer(site: Site, monkeypatch: pytest.Monkey
     assert not (site.folder / "reconcile.json").exists()
 
 
+def test_a_campaign_whose_code_was_removed(site: Site) -> None:
+    """Guards against purged scratch file systems: workers would start and fail every evaluation."""
+    shutil.rmtree(site.work / "code")
+    request_ = {"campaign": CAMPAIGN, "bundles": [], "workers": 1, "forget_before": 0}
+    assert site.ask("submit", **request_)["error"]["kind"] == "not_open"
+    site.stage()
+    assert site.ask("submit", **request_)["ok"]
+
+
 def test_a_campaign_that_is_not_there(site: Site) -> None:
     """Lost with the file system, or never opened: said so, and other campaigns are still polled."""
     reply = site.ask("submit", campaign=CAMPAIGN, bundles=[], workers=1, forget_before=0)

@@ -170,6 +170,27 @@ def test_what_an_optimizee_is_given(tmp_path: Path) -> None:
     assert list((site.folder / "scratch").iterdir()) == []
 
 
+def test_each_evaluation_has_a_current_directory_of_its_own(tmp_path: Path) -> None:
+    """What it writes there goes with it, and where it has gone to does not harm the next one."""
+    site = Site(tmp_path)
+    site.open()
+    lines = site.work_off(singles([{"do": "litter"}] * 3))
+    assert [line.fitness for line in lines] == [[1.0]] * 3
+    assert len({line.metrics["pid"] for line in lines}) == 1
+    assert not {"STOP", "junk", "deeper"} & {path.name for path in site.folder.iterdir()}
+    assert (site.folder / "campaign.json").read_text() != ""
+
+
+def test_any_text_can_be_logged_at_a_site_without_utf8(tmp_path: Path) -> None:
+    """Guards against a worker that dies of the message of its optimizee."""
+    site = Site(tmp_path)
+    site.open(attempts=1)
+    site.put(singles([{"do": "shout"}, HARMLESS]))
+    worker = site.start_worker(LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    assert worker.wait(60) == 0
+    assert [line.status for line in site.results()] == ["failed", "ok"]
+
+
 def test_a_worker_that_is_killed_takes_its_evaluators_along(tmp_path: Path) -> None:
     """No evaluator goes on computing for a worker that is gone."""
     site, note = Site(tmp_path), tmp_path / "group"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from l2l_tasks.agent import identity
 from l2l_tasks.agent.files import read_json
 from l2l_tasks.agent.results import StartedLine
 from tests.agent.lab import Site, bundle, evaluation, singles, stop, until
@@ -200,3 +201,16 @@ def test_results_that_cannot_be_written_blame_nobody(site: Site) -> None:
     assert 0 < len(done) < 8
     assert attempts_in_todo(site) == {f"{n}.0.0": 0 for n in range(8) if f"{n}.0.0" not in done}
     assert site.pool.workers() == []
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, 2),
+        ({"SLURM_CPUS_ON_NODE": "4"}, 4),
+        ({"SLURM_CPUS_ON_NODE": "4", "SLURM_JOB_NUM_NODES": "3"}, 12),
+    ],
+)
+def test_core_seconds_count_what_the_scheduler_charges(environment: dict[str, str], expected: int) -> None:
+    """Not the cores of the whole node, on which nothing may be bound."""
+    assert identity.cores(environment, slots=2) == expected

@@ -12,7 +12,7 @@ from rich.console import Console
 from l2l_tasks.cli.overrides import parse
 from l2l_tasks.cli.progress import COLUMNS, Display, told_line, waiting_line
 from l2l_tasks.cli.views import ago
-from l2l_tasks.errors import SpecError
+from l2l_tasks.errors import SpecError, UserError
 
 TOLD: dict[str, Any] = {
     "generation": 3,
@@ -69,6 +69,15 @@ def test_the_display_takes_every_event(terminal: bool) -> None:
         display.show("ended", {"campaign": "a-00000000", "reason": "all 4 generations done"})
     for text in ("a-00000000", told_line(TOLD, 0.0).strip()[:20], "no server [/x]", "all 4 generations done"):
         assert text in out.getvalue()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, UserError])
+def test_whoever_is_interrupted_is_told_how_to_go_on(error: type[BaseException]) -> None:
+    out = io.StringIO()
+    with pytest.raises(error), Display(Console(file=out, width=120)) as display:
+        display.show("begun", {"campaign": "a-00000000"})
+        raise error
+    assert "l2l resume a-00000000" in out.getvalue()
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -17,6 +19,7 @@ from infra.stack import bringup, environment, processes, watchdog
 from infra.stack import credentials as keys
 from infra.stack.components import COMPONENTS
 from infra.stack.supervisor import Supervisor
+from l2l_tasks.errors import AirflowError
 from tests.support.stack import Stack, wait_for
 
 pytestmark = pytest.mark.timeout(600)
@@ -43,6 +46,15 @@ def wait_for_another_session(stack: Stack, name: str, old: int) -> None:
     file = stack.layout.session(name)
     complaint = f"{name} was not started anew"
     wait_for(lambda: file.exists() and stack.session(name) != old, 120, lambda: complaint)
+
+
+def has_worked_since(stack: Stack, name: str, moment: datetime) -> bool:
+    """Whether Airflow has a heartbeat of the component that is younger than `moment`."""
+    try:
+        beat = stack.airflow.get("monitor/health")[name][f"latest_{name}_heartbeat"]
+    except AirflowError:  # the API server has lost its database for a moment
+        return False
+    return beat is not None and datetime.fromisoformat(beat) > moment
 
 
 def test_every_file_with_a_secret_is_private(stack: Stack) -> None:
@@ -121,9 +133,12 @@ def test_comes_back_from_kills_without_orphans(stack: Stack) -> None:
     guard = Supervisor(stack.layout).states()["triggerer"].pid
     for pid in (old["scheduler"], guard, old["postgres"]):
         os.kill(pid, signal.SIGKILL)
+    killed = datetime.now(UTC)
     for name in ("scheduler", "triggerer", "postgres"):
         wait_for_another_session(stack, name, old[name])
         assert processes.members(old[name]) == [], f"the killed {name} has left processes"
+    for name in ("scheduler", "triggerer"):
+        wait_for(partial(has_worked_since, stack, name, killed), 180, partial(str, f"{name} does not work"))
     stack.wait_until_healthy()
     for name in COMPONENTS:
         leaders = [p for p in stack_processes(stack) if p.pid == stack.session(name)]

@@ -28,7 +28,7 @@ def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
 
 def test_good_network_has_the_wanted_activity(runner: Runner) -> None:
     """Parameters that an independent search found, with the same targets."""
-    reply = runner.ask(GOOD, {}, 1)["reply"]
+    reply = runner.ask(GOOD, 1)["reply"]
     assert reply["fitness"][0] < 0.25
     assert reply["metrics"]["rate"] == pytest.approx(8.0, abs=3.0)
     assert reply["metrics"]["cv"] == pytest.approx(0.8, abs=0.2)
@@ -36,26 +36,26 @@ def test_good_network_has_the_wanted_activity(runner: Runner) -> None:
 
 
 def test_silent_network_is_bad_but_feasible(runner: Runner) -> None:
-    reply = runner.ask(SILENT, {}, 1)["reply"]
+    reply = runner.ask(SILENT, 1)["reply"]
     assert reply["status"] == "ok"
     assert reply["metrics"]["rate"] < 0.5
     assert reply["fitness"][0] > 1.0
 
 
 def test_blow_up_is_infeasible(runner: Runner) -> None:
-    reply = runner.ask(RUNAWAY, {}, 1)["reply"]
+    reply = runner.ask(RUNAWAY, 1)["reply"]
     assert reply["status"] == "infeasible"
     assert "Hz" in reply["reason"]
 
 
 def test_other_seed_is_another_network(runner: Runner) -> None:
-    assert runner.ask(GOOD, {}, 1) != runner.ask(GOOD, {}, 2)
+    assert runner.ask(GOOD, 1) != runner.ask(GOOD, 2)
 
 
 def test_broken_parameters_are_a_failure_with_a_reason(runner: Runner) -> None:
     """NEST's own errors are no blow-ups, and the process goes on."""
-    assert "error" in runner.ask({**GOOD, "p_ee": 1.5}, {}, 1)
-    assert runner.ask(GOOD, {}, 1)["reply"]["status"] == "ok"
+    assert "error" in runner.ask({**GOOD, "p_ee": 1.5}, 1)
+    assert runner.ask(GOOD, 1)["reply"]["status"] == "ok"
 
 
 @pytest.mark.parametrize(

@@ -81,9 +81,8 @@ def test_tasks_are_json_and_reproducible(optimizee: Optimizee) -> None:
 
 def test_result_has_the_promised_form(optimizee: Optimizee, runner: Runner) -> None:
     """Anywhere in the space: finite numbers, one per objective, or infeasible with a reason."""
-    task = optimizee.family().task("train", 0, 1)
     for seed, params in enumerate(samples(optimizee.space(), 3), start=1):
-        reply = runner.ask(params, task, seed)["reply"]
+        reply = runner.ask(params, seed)["reply"]
         if reply["status"] == "infeasible":
             assert set(reply) == {"status", "reason"}
             assert reply["reason"]
@@ -97,23 +96,22 @@ def test_result_has_the_promised_form(optimizee: Optimizee, runner: Runner) -> N
 
 def test_same_seed_same_result_in_any_order(optimizee: Optimizee, runner: Runner) -> None:
     """Evaluations in between, in the same warm process, leave no trace."""
-    task = optimizee.family().task("train", 0, 1)
     start, other = samples(optimizee.space(), 1)[0], samples(optimizee.space(), 1)[3]
-    first = runner.ask(start, task, 7)
-    runner.ask(other, task, 8)
-    assert runner.ask(start, task, 7) == first
+    first = runner.ask(start, 7)
+    runner.ask(other, 8)
+    assert runner.ask(start, 7) == first
     assert first["reply"]["status"] == "ok", "the default parameters must be feasible"
 
 
 @pytest.mark.parametrize("seed", [1, 2**31 - 1, 2**32 - 1, 2**53])
 def test_takes_every_seed(optimizee: Optimizee, runner: Runner, seed: int) -> None:
-    reply = runner.ask(optimizee.space().default(), optimizee.family().task("train", 0, 1), seed)
+    reply = runner.ask(optimizee.space().default(), seed)
     assert reply["reply"]["status"] == "ok"
 
 
 def test_scratch_is_left_empty_or_to_the_worker(optimizee: Optimizee, runner: Runner) -> None:
     """Nothing is written beside the scratch folder, which is the working folder here."""
-    runner.ask(optimizee.space().default(), optimizee.family().task("train", 0, 1), 3)
+    runner.ask(optimizee.space().default(), 3)
     code = runner.scratch.parent / "code"
     strangers = [p for p in code.rglob("*") if p.is_file() and p.suffix not in (".py", ".pyc")]
     assert strangers == []

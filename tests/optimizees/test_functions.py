@@ -11,11 +11,12 @@ import optimizees
 from optimizees.base import Optimizee
 
 MINIMA = {"sphere": 0.0, "rosenbrock": 1.0, "rastrigin": 0.0, "ackley": 0.0}
+NAMED = {"split": "train", "index": 0, "seed": 1}
 names = st.sampled_from(sorted(MINIMA))
 
 
 def ask(optimizee: Optimizee, x: list[float], seed: int = 1) -> dict[str, object]:
-    request = {"params": {"x": x}, "task": {}, "seed": seed, "scratch": ".", "deadline": None}
+    request = {"params": {"x": x}, "task": NAMED, "seed": seed, "scratch": ".", "deadline": None}
     return optimizee.evaluate_json(request)
 
 

@@ -15,7 +15,16 @@ from hypothesis import strategies as st
 
 import optimizees
 from optimizees import code_bundle, load
-from optimizees.base import Context, Infeasible, Objective, Optimizee, OptimizeeError, OptionsError, Result
+from optimizees.base import (
+    Context,
+    Infeasible,
+    Objective,
+    Optimizee,
+    OptimizeeError,
+    OptionsError,
+    Result,
+    TaskFamily,
+)
 from optimizers.space import Float, Space
 from tests.support.optimizee_runner import Runner
 
@@ -87,15 +96,14 @@ def test_own_optimizee_runs_from_its_bundle(tmp_path: Path) -> None:
     own = folder(tmp_path / "own")
     optimizee = load("mine:Mine", {"scale": 2.0}, own)
     assert [o.direction for o in optimizee.objectives] == ["minimize", "maximize"]
-    task = optimizee.family().task("test", 1, 0)
     with Runner.start("mine:Mine", {"scale": 2.0}, tmp_path, own, sys.executable) as runner:
-        reply = runner.ask({"a": 0.5}, task, 1)["reply"]
+        reply = runner.ask({"a": 0.5}, 1, split="test", index=1)["reply"]
         assert reply == {"status": "ok", "fitness": [1012.5, 2.0], "metrics": {}, "curve": [3.0, 2.0, 1.0]}
-        assert runner.ask({"a": 1.0}, task, 1)["reply"] == {
+        assert runner.ask({"a": 1.0}, 1)["reply"] == {
             "status": "infeasible",
             "reason": "a is too large",
         }
-        assert "KeyError" in runner.ask({}, task, 1)["error"]
+        assert "KeyError" in runner.ask({}, 1)["error"]
 
 
 def test_two_folders_may_use_the_same_names(tmp_path: Path) -> None:
@@ -183,11 +191,23 @@ def test_bundle_refuses_what_does_not_belong(tmp_path: Path) -> None:
         code_bundle("mine:Mine", own)
 
 
+class Named(TaskFamily):
+    """Tasks that say how they were drawn."""
+
+    size = 4
+
+    def task(self, split: str, index: int, seed: int) -> dict[str, Any]:
+        return {"drawn": [split, index, seed]}
+
+
 class Scripted(Optimizee):
     """Returns what the test says."""
 
     def __init__(self, answer: Any) -> None:
         self.answer = answer
+
+    def family(self) -> TaskFamily:
+        return Named()
 
     def space(self) -> Space:
         return Space({"x": Float(0.0, 1.0)})
@@ -200,7 +220,8 @@ class Scripted(Optimizee):
         return self.answer(params, task, rng, context) if callable(self.answer) else self.answer  # type: ignore[no-any-return]
 
 
-REQUEST = {"params": {"x": 0.5}, "task": {"t": 1}, "seed": 3, "scratch": "/tmp", "deadline": None}
+NAME = {"split": "train", "index": 6, "seed": 9}
+REQUEST = {"params": {"x": 0.5}, "task": NAME, "seed": 3, "scratch": "/tmp", "deadline": None}
 
 
 def test_numpy_values_become_json() -> None:
@@ -232,9 +253,11 @@ def test_infeasible_is_an_answer_and_other_errors_are_not() -> None:
 
 
 @given(seed=st.integers(0, 2**63))
-def test_generator_and_context_belong_to_the_seed(seed: int) -> None:
+def test_generator_context_and_task_belong_to_the_request(seed: int) -> None:
+    """Guards decision 2: the task is drawn here, by name; a family of four begins again after the fourth."""
+
     def answer(params: Any, task: Any, rng: np.random.Generator, context: Context) -> Result:
-        assert (params, task, context.seed) == ({"x": 0.5}, {"t": 1}, seed)
+        assert (params, task, context.seed) == ({"x": 0.5}, {"drawn": ["train", 2, 9]}, seed)
         assert context.remaining() == math.inf
         return Result([rng.random()])
 

@@ -269,3 +269,10 @@ def test_under_noise_the_mean_is_better_than_the_luckiest_individual() -> None:
 def test_too_many_dimensions_are_refused() -> None:
     with pytest.raises(OptimizerError, match="at most 2000 dimensions, got 2001"):
         fresh("cmaes", box(2001))
+
+
+def test_the_largest_floats_are_losses_like_any_other() -> None:
+    """Guards against an overflow in the median of two large losses: the score was infinite."""
+    optimizer = fresh("cmaes", box(3), population=4)
+    optimizer.tell([Evaluated(s.id, (1.7e308,)) for s in optimizer.ask(4)])
+    assert restored(optimizer).diagnostics()["median_loss"] == 1.7e308

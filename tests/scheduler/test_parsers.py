@@ -351,3 +351,21 @@ def test_the_accounts_own_settings_do_not_filter_the_answers() -> None:
         **{"PATH": "/bin", "SLURM_CONF": "/x", "SBATCH_ACCOUNT": "b1"},
         **{"SLURM_BITSTR_LEN": "0", "SLURM_TIME_FORMAT": "standard", "LC_ALL": "C"},
     }
+
+
+@pytest.mark.parametrize(
+    ("state", "takes"), [("UP", True), ("DOWN", True), ("DRAIN", False), ("INACTIVE", False)]
+)
+def test_a_partition_in_maintenance_still_takes_jobs(state: str, takes: bool) -> None:
+    """DOWN queues jobs and starts none: a campaign waits for its end instead of being paused."""
+    found = parsers.partitions(f"PartitionName=batch Default=YES State={state} TotalNodes=4\n")
+    assert found["batch"]["takes_jobs"] is takes
+
+
+@pytest.mark.parametrize(
+    ("states", "out"),
+    [("idle\nmixed\n", False), ("idle\ndown*\n", True), ("drained\n", True), ("alloc*\n", True), ("", False)],
+)
+def test_a_node_that_is_out_is_seen(states: str, out: bool) -> None:
+    """Then Slurm's test of a job says "not available" of what it would queue."""
+    assert parsers.any_node_out(states) is out

@@ -148,6 +148,18 @@ def test_close_twice_and_go_on(transport: Transport) -> None:
     assert transport.run(["true"]).exit_status == 0
 
 
+def test_passwords_of_the_controller_do_not_reach_the_site(
+    transport: Transport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers, and so the code of optimizees, inherit the environment of the site's commands."""
+    for name in ("L2L_DATABASE_URL", "AIRFLOW_CONN_X", "MLFLOW_TRACKING_PASSWORD", "PGPASSWORD"):
+        monkeypatch.setenv(name, "confidential")
+    found = transport.run(["/bin/sh", "-c", "env"])
+    assert found.exit_status == 0
+    assert b"PATH=" in found.stdout
+    assert b"confidential" not in found.stdout
+
+
 def test_local_program_that_is_missing_is_permanent() -> None:
     with pytest.raises(SitePermanentError, match="cannot run /nonexistent/program"):
         LocalTransport().run(["/nonexistent/program"])

@@ -18,14 +18,17 @@ CAMPAIGNS = Path(__file__).resolve().parent.parent.parent / "campaigns"
 TWO = """
 from optimizees.base import Objective, Optimizee, Result, TaskFamily
 from optimizers.space import Float, Space
+{start}
 
 class Family(TaskFamily):
-    size = 3
+    size = {size}
     def task(self, split, index, seed):
         return {task}
 
 class Two(Optimizee):
     objectives = {objectives}
+    def __init__(self):
+        {init}
     def space(self):
         {space}
     def family(self):
@@ -35,6 +38,16 @@ class Two(Optimizee):
 """
 OBJECTIVES = '(Objective("a"), Objective("b"))'
 SPACE = 'return Space({"a": Float(0.0, 1.0)})'
+DEEP = "__import__('functools').reduce(lambda inner, _: {'a': inner}, range(5000), {})"
+PARTS = {"start": "", "size": "3", "task": "{}", "objectives": OBJECTIVES, "init": "pass", "space": SPACE}
+
+
+def text_with(parts: dict[str, str]) -> str:
+    """The module of an own optimizee, with some parts changed."""
+    text = TWO
+    for name, default in PARTS.items():
+        text = text.replace("{" + name + "}", parts.get(name, default))
+    return text
 
 
 @pytest.fixture
@@ -88,6 +101,13 @@ def test_prepares_what_a_campaign_needs(base: dict[str, Any]) -> None:
         ({"parameters": {"x": 1.0}}, "parameters", "nothing is left to optimise"),
         ({"tasks": {"per_individual": 2}}, "tasks.per_individual", "use repeats"),
         ({"execution": {"in_flight": 2}}, "execution.in_flight", "at least batch (7)"),
+        ({"execution": {"batch": 10**9}}, "execution.batch", "at most 1000000"),
+        ({"execution": {"batch": 10}, "tasks": {"repeats": 10**6}}, "execution.batch", "at most 1000000"),
+        (
+            {"optimizee": {"name": "sphere", "options": {"dimension": 10**9}}},
+            "parameters",
+            "at most 100000 are possible",
+        ),
         ({"site": "nowhere"}, "site", "no site profile 'nowhere'"),
         ({"optimizee": {"class": "two:Two", "path": "nowhere"}}, "optimizee.class", "no such folder"),
     ],
@@ -120,6 +140,18 @@ def test_all_problems_come_at_once(base: dict[str, Any]) -> None:
         ({"objectives": "()"}, "optimizee.class", "objectives"),
         ({"objectives": '(Objective("a"), Objective("a"))'}, "optimizee.class", "different names"),
         ({"space": "raise KeyError('lost')"}, "optimizee.class", "space() raised KeyError"),
+        ({"objectives": "None"}, "optimizee.class", "sequence of Objective, got None"),
+        ({"objectives": "('a', 'b')"}, "optimizee.class", "sequence of Objective"),
+        ({"objectives": "Objective('a')"}, "optimizee.class", "sequence of Objective"),
+        ({"objectives": r"(Objective('a\0'),)"}, "optimizee.class", "printable"),
+        ({"objectives": "(Objective(3),)"}, "optimizee.class", "printable"),
+        ({"space": "return {'a': Float(0.0, 1.0)}"}, "optimizee.class", "must return a Space"),
+        ({"space": r"return Space({'a\0': Float(0.0, 1.0)})"}, "optimizee.class", "cannot be stored"),
+        ({"space": "raise SystemExit(0)"}, "optimizee.class", "space() raised SystemExit"),
+        ({"start": "raise SystemExit(0)"}, "optimizee.class", "SystemExit"),
+        ({"init": "raise SystemExit(0)"}, "optimizee.class", "constructor raised SystemExit"),
+        ({"size": "'3'", "objectives": '(Objective("a"),)'}, "tasks", "size must be a whole number"),
+        ({"task": DEEP, "objectives": '(Objective("a"),)'}, "tasks", "nested more than"),
         ({"task": "{'a': float('nan')}", "objectives": '(Objective("a"),)'}, "tasks", "must be finite"),
         ({"task": "[]", "objectives": '(Objective("a"),)'}, "tasks", "must be a mapping"),
         ({"task": "1 / 0", "objectives": '(Objective("a"),)'}, "tasks", "ZeroDivisionError"),
@@ -130,18 +162,14 @@ def test_mistakes_of_an_own_optimizee_are_explained(
 ) -> None:
     own = tmp_path / "own"
     own.mkdir()
-    text = TWO
-    for name, default in (("task", "{}"), ("objectives", OBJECTIVES), ("space", SPACE)):
-        text = text.replace("{" + name + "}", parts.get(name, default))
-    (own / "two.py").write_text(text)
+    (own / "two.py").write_text(text_with(parts))
     problems = found(base | {"optimizee": {"class": "two:Two", "path": "own"}}, tmp_path)
     assert list(problems) == [field]
     assert message in problems[field]
 
 
 def test_enough_tasks_are_enough(base: dict[str, Any], tmp_path: Path) -> None:
-    text = TWO.replace("{task}", "{}").replace("{objectives}", '(Objective("a"),)').replace("{space}", SPACE)
-    (tmp_path / "two.py").write_text(text)
+    (tmp_path / "two.py").write_text(text_with({"objectives": '(Objective("a"),)'}))
     own = {"optimizee": {"class": "two:Two", "path": "."}}
     assert found(base | own | {"tasks": {"per_individual": 3}}, tmp_path) == {}
     assert list(found(base | own | {"tasks": {"per_individual": 4}}, tmp_path)) == ["tasks.per_individual"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from l2l_tasks.planning import (
 )
 
 finite = st.floats(allow_nan=False, allow_infinity=False, width=32)
+extreme = st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from([sys.float_info.max])
 
 
 @given(st.integers(0, 2**63), st.integers(0, 10**6), st.integers(0, 10**4), st.integers(0, 100))
@@ -148,3 +150,14 @@ def test_statistics_leave_out_what_failed() -> None:
     assert (statistics.best, statistics.mean) == ([1.0], [2.0])
     assert (statistics.median, statistics.std) == ([2.0], [1.0])
     assert describe([told[1]], ["minimize"]).best == []
+
+
+@given(st.lists(extreme, min_size=1, max_size=9), st.sampled_from(["mean", "median", "worst"]))
+def test_the_largest_float_is_a_fitness_like_any_other(values: list[float], how: str) -> None:
+    """Guards against a penalty such as sys.float_info.max: its sum overflows, the campaign stood."""
+    (one,) = aggregate([[value] for value in values], how, ["minimize"])
+    assert math.isfinite(one)
+    told = [Told(i, {}, "ok", [value]) for i, value in enumerate(values)]
+    found = describe(told, ["minimize"])
+    columns = (found.best, found.median, found.mean, found.std)
+    assert all(math.isfinite(number) for column in columns for number in column)

@@ -175,3 +175,95 @@ def test_repeats_are_evaluations_of_their_own(ctx: Context, local_site: LocalSit
             text("select count(distinct seed) from l2l.evaluations where campaign_id = :c"), {"c": campaign}
         )
     assert (row.evaluations_ok, row.evaluations_total, seeds) == (24, 24, 24)
+
+
+FAMILY = """
+from optimizees.base import Optimizee, Result, TaskFamily
+from optimizers.space import Float, Space
+
+class Shifts(TaskFamily):
+    size = 3
+    def task(self, split, index, seed):
+        return {"shift": [10.0, 20.0, 30.0][index]}
+
+class Shifted(Optimizee):
+    def family(self):
+        return Shifts()
+    def space(self):
+        return Space({"x": Float(0.0, 1.0)})
+    def evaluate(self, params, task, rng, context):
+        return Result([params["x"] + task["shift"]])
+"""
+
+
+@pytest.mark.parametrize(("fresh", "shifts"), [(True, {10.0, 20.0, 30.0}), (False, {10.0, 20.0})])
+def test_evaluations_see_the_tasks_of_their_family(
+    ctx: Context, local_site: LocalSite, tmp_path: Path, fresh: bool, shifts: set[float]
+) -> None:
+    """Guards decision 2: the name of a task once reached the optimizee instead of the task itself."""
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "shifted.py").write_text(FAMILY)
+    spec = campaign_spec(
+        local_site.name,
+        optimizee={"class": "shifted:Shifted", "path": "own"},
+        optimizer={"name": "random"},
+        tasks={"per_individual": 2, "fresh": fresh},
+        budget={"generations": 2},
+    )
+    campaign = runner.run(ctx, spec, tmp_path)
+    with ctx.engine.begin() as connection:
+        query = "select status, fitness from l2l.evaluations where campaign_id = :c"
+        rows = connection.execute(text(query), {"c": campaign}).all()
+    assert {status for status, _ in rows} == {"ok"}
+    assert {fitness[0] // 10 * 10 for _, fitness in rows} == shifts
+
+
+def test_an_optimizee_that_cannot_be_loaded_at_the_site_pauses_the_campaign(
+    ctx: Context, local_site: LocalSite, tmp_path: Path
+) -> None:
+    """Guards against a campaign that burns its whole budget on an ImportError. What is mended goes on."""
+    missing = tmp_path / "installed"
+    (tmp_path / "own").mkdir()
+    check = f"""
+import os, sys
+if "l2l_tasks.spec" not in sys.modules and not os.path.exists({str(missing)!r}):
+    raise ImportError("no simulator here")
+"""
+    (tmp_path / "own" / "shifted.py").write_text(check + FAMILY)
+    spec = campaign_spec(
+        local_site.name,
+        optimizee={"class": "shifted:Shifted", "path": "own"},
+        execution={"batch": 4, "workers": 2, "linger": 20, "timeout": 20, "attempts": 1},
+        budget={"generations": 2},
+    )
+    campaign = steps.begin(ctx, "test:import", spec, tmp_path, "test")
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"cannot be loaded at site testsite: .*no simulator here"):
+            runner.proceed(ctx, campaign)
+        with ctx.engine.begin() as connection:
+            row = campaigns.get(connection, campaign)
+        assert row.status == "paused"
+        assert "no simulator here" in (row.reason or "")
+        assert sequence(ctx, campaign) == []
+        steps.resume(ctx, campaign, "test")
+    missing.touch()
+    runner.proceed(ctx, campaign)
+    with ctx.engine.begin() as connection:
+        row = campaigns.get(connection, campaign)
+    assert (row.status, row.evaluations_ok, row.evaluations_failed) == ("finished", 8, 0)
+
+
+def test_removed_code_is_staged_again(ctx: Context, local_site: LocalSite, base_dir: Path) -> None:
+    """Guards invariant 1: a site may purge the code alone, which is older than the campaign's other files."""
+    spec = campaign_spec(local_site.name, budget={"generations": 2})
+    campaign = steps.begin(ctx, "test:code", spec, base_dir, "test")
+    steps.submit(ctx, campaign, 0)
+    finish(ctx, campaign, 0)
+    ctx.site(local_site.name).stop(campaign)
+    ctx.site(local_site.name).resume(campaign)
+    shutil.rmtree(local_site.work / "code")
+    steps.submit(ctx, campaign, 1)
+    assert finish(ctx, campaign, 1).proceed is False
+    with ctx.engine.begin() as connection:
+        row = campaigns.get(connection, campaign)
+    assert (row.status, row.evaluations_ok, row.evaluations_failed) == ("finished", 8, 0)

@@ -55,11 +55,11 @@ class Runner:
         self.process = process
         self.scratch = scratch
 
-    def ask(self, params: Mapping[str, Any], task: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    def ask(self, params: Mapping[str, Any], seed: int, **task: Any) -> dict[str, Any]:
         """{"reply": what evaluate_json gave} or {"error": text of its exception}."""
         request = {
             "params": params,
-            "task": task,
+            "task": {"split": "train", "index": 0, "seed": 1, **task},
             "seed": seed,
             "scratch": str(self.scratch),
             "deadline": None,

@@ -20,6 +20,7 @@ SPEC: dict[str, Any] = {
     "site": "local",
     "seed": 7,
     "tags": ["tests"],
+    "note": "Is the note shown?",
 }
 
 

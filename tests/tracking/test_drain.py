@@ -60,6 +60,7 @@ def test_a_campaign_becomes_one_run_with_a_step_per_generation(
     assert run.data.params["optimizer.name"] == "cmaes"
     assert run.data.params["optimizee.options.dimension"] == "2"
     assert run.data.params["seed"] == "7"
+    assert not {"description", "note", "tags"} & set(run.data.params), "prose is nothing to compare runs by"
     wanted = {
         "l2l.campaign": campaign.id,
         "l2l.site": "local",
@@ -68,6 +69,7 @@ def test_a_campaign_becomes_one_run_with_a_step_per_generation(
         "l2l.code_sha256": "c" * 64,
         "l2l.airflow": "http://localhost:8080/dags/probe/runs/manual__1",
         "tag.tests": "true",
+        "mlflow.note.content": "A campaign of the tests.\n\nIs the note shown?",
     }
     assert wanted.items() <= run.data.tags.items()
     assert "l2l.version.numpy" in run.data.tags

@@ -93,10 +93,15 @@ class SlurmScheduler(Scheduler):
         text = "\n".join(["#!/bin/bash", *commands.header(self.config, SIGNAL_MARGIN), "true", ""])
         ran = self._run(commands.test_only(), stdin=text)
         if parsers.is_refusal(ran):
-            problems.append("Slurm would refuse the job: " + ran.complaint)
+            if not (parsers.is_about_nodes(ran.err) and self._is_a_node_out()):
+                problems.append("Slurm would refuse the job: " + ran.complaint)
         elif not ran.ok:
             raise SchedulerUnavailable(ran.complaint)
         return problems
+
+    def _is_a_node_out(self) -> bool:
+        """Whether a node takes no jobs for now: Slurm's test then refuses what a submission would queue."""
+        return parsers.any_node_out(self._ask(commands.show_node_states(self.config.get("partition"))).out)
 
     def _max_submit(self) -> Optional[int]:
         """The limit of the configuration or of the accounting, the smaller one; sites may hide theirs."""
@@ -131,8 +136,8 @@ def _partition_problems(config: Mapping[str, Any], known: Mapping[str, Mapping[s
     if name not in known:
         return ["partition %s does not exist; there are %s" % (name, ", ".join(sorted(known)))]
     partition, problems = known[name], []
-    if not partition["up"]:
-        problems.append("partition %s is not up" % name)
+    if not partition["takes_jobs"]:
+        problems.append("partition %s takes no jobs at present" % name)
     for key, limit, unit in (("time", "max_time", " s"), ("nodes", "max_nodes", ""), ("nodes", "nodes", "")):
         asked, most = config.get(key), partition[limit]
         if asked and most is not None and asked > most:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from .base import SchedulerError
 from .options import positive
@@ -154,6 +154,11 @@ def show_config() -> List[str]:
 
 def show_partitions() -> List[str]:
     return ["scontrol", "--oneliner", "show", "partition"]
+
+
+def show_node_states(partition: Optional[str]) -> List[str]:
+    """sinfo of the states of a partition's nodes, or of all nodes."""
+    return ["sinfo", "--noheader", "--format=%T", *(["--partition=" + partition] if partition else [])]
 
 
 def show_associations(user: str) -> List[str]:

@@ -226,6 +226,11 @@ def is_refusal(ran: Ran) -> bool:
     return failed and _REFUSALS.search(ran.err) is not None and _DOUBTFUL.search(ran.err) is None
 
 
+def is_about_nodes(text: str) -> bool:
+    """Whether a refusal is about the nodes: that none can ever run the job, or none can just now."""
+    return "Requested node configuration is not available" in text
+
+
 def is_too_many(text: str) -> bool:
     """Whether a refusal is about the number of queued jobs (Slurm may not say which limit it was)."""
     if _TOO_MANY.search(text):
@@ -247,7 +252,8 @@ def partitions(text: str) -> Dict[str, Dict[str, Any]]:
         fields = dict(part.partition("=")[::2] for part in line.split())
         if "PartitionName" in fields:
             found[fields["PartitionName"]] = {
-                "up": fields.get("State") == "UP",
+                # DOWN takes jobs and starts none: maintenance, which is waited for.
+                "takes_jobs": fields.get("State") not in ("DRAIN", "INACTIVE"),
                 "default": fields.get("Default") == "YES",
                 "max_time": duration(fields.get("MaxTime", "")),
                 "max_nodes": _number(fields.get("MaxNodes", "")),
@@ -255,6 +261,14 @@ def partitions(text: str) -> Dict[str, Dict[str, Any]]:
                 "cpus": _number(fields.get("TotalCPUs", "")),
             }
     return found
+
+
+_NODE_OUT = re.compile(r"(?:down|drain|fail|error|inval|unk|reboot)|.*\*")
+
+
+def any_node_out(text: str) -> bool:
+    """Whether one of these node states (`idle`, `down*`, `drained`; `*`: does not respond) takes no jobs."""
+    return any(_NODE_OUT.match(line.strip().lower()) for line in text.splitlines())
 
 
 _DURATION = re.compile(r"(?:(\d+)-)?(\d+):(\d+):(\d+)\Z", re.ASCII)
