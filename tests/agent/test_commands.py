@@ -7,6 +7,7 @@ import io
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -238,6 +239,7 @@ def test_a_scheduler_that_does_not_answer(site: Site, monkeypatch: pytest.Monkey
 
 def test_a_campaign_whose_code_was_removed(site: Site) -> None:
     """Guards against purged scratch file systems: workers would start and fail every evaluation."""
+    site.open()
     shutil.rmtree(site.work / "code")
     request_ = {"campaign": CAMPAIGN, "bundles": [], "workers": 1, "forget_before": 0}
     assert site.ask("submit", **request_)["error"]["kind"] == "not_open"

@@ -74,9 +74,14 @@ def test_the_display_takes_every_event(terminal: bool) -> None:
 @pytest.mark.parametrize("error", [KeyboardInterrupt, UserError])
 def test_whoever_is_interrupted_is_told_how_to_go_on(error: type[BaseException]) -> None:
     out = io.StringIO()
-    with pytest.raises(error), Display(Console(file=out, width=120)) as display:
-        display.show("begun", {"campaign": "a-00000000"})
-        raise error
+
+    def interrupted() -> None:
+        with Display(Console(file=out, width=120)) as display:
+            display.show("begun", {"campaign": "a-00000000"})
+            raise error
+
+    with pytest.raises(error):
+        interrupted()
     assert "l2l resume a-00000000" in out.getvalue()
 
 
