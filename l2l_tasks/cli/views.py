@@ -28,6 +28,7 @@ HEADINGS = (
     "workers",
     "core-h",
     "told",
+    "eta",
     "site",
     "reason",
 )
@@ -78,20 +79,34 @@ def _cells(row: Overview) -> tuple[str, ...]:
         workers,
         f"{row.core_seconds / 3600:.2f}",
         ago(row.told_at),
+        eta(row),
         row.site,
         " ".join((row.reason or "").split()),
     )
+
+
+def eta(row: Overview) -> str:
+    """When the generations of the budget will be told, at the pace so far."""
+    if row.status != "running" or row.told_at is None or not row.generations_budget:
+        return "-"
+    pace = (row.told_at - row.created_at) / row.generations_told
+    left = row.told_at + pace * (row.generations_budget - row.generations_told) - datetime.now(UTC)
+    return _short(max(0.0, left.total_seconds()))
+
+
+def _short(seconds: float) -> str:
+    """A duration in its largest unit: `5 min`."""
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def ago(time: datetime | None, now: datetime | None = None) -> str:
     """`5 min ago`; `-` when it never happened."""
     if time is None:
         return "-"
-    seconds = ((now or datetime.now(UTC)) - time).total_seconds()
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= length:
-            return f"{seconds / length:.0f} {unit} ago"
-    return f"{max(0.0, seconds):.0f} s ago"
+    return f"{_short(max(0.0, ((now or datetime.now(UTC)) - time).total_seconds()))} ago"
 
 
 def details(connection: Connection, campaign_id: str) -> dict[str, Any]:

@@ -66,6 +66,7 @@ class Overview:
 
     Attributes:
         generation: the last one asked; None before the first.
+        generations_budget: how many there may be; None when another limit ends the campaign.
         live_workers, waiting_workers: those that run; those that the scheduler still has to start.
     """
 
@@ -78,6 +79,7 @@ class Overview:
     ended_at: datetime | None
     generation: int | None
     generations_told: int
+    generations_budget: int | None
     told_at: datetime | None
     best_fitness: list[float] | None
     best_individual: int | None
@@ -213,6 +215,7 @@ def listing(connection: Connection) -> list[Overview]:
     c = campaigns.c
     computed = {
         "generation": sa.func.nullif(c.next_generation - 1, -1),
+        "generations_budget": c.spec["budget"]["generations"].astext.cast(sa.Integer),
         "evaluations_done": c.evaluations_ok + c.evaluations_failed + c.evaluations_infeasible,
         "live_workers": sa.func.coalesce(live.c.running, 0),
         "waiting_workers": sa.func.coalesce(live.c.others, 0),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,8 +12,9 @@ from rich.console import Console
 
 from l2l_tasks.cli.overrides import parse
 from l2l_tasks.cli.progress import COLUMNS, Display, told_line, waiting_line
-from l2l_tasks.cli.views import ago
+from l2l_tasks.cli.views import ago, eta
 from l2l_tasks.errors import SpecError, UserError
+from l2l_tasks.store.campaigns import Overview
 
 TOLD: dict[str, Any] = {
     "generation": 3,
@@ -105,3 +107,15 @@ def test_all_wrong_changes_are_named() -> None:
     with pytest.raises(SpecError) as caught:
         parse(["novalue", "=3", "a=[1", "b=1"])
     assert len(caught.value.problems) == 3
+
+
+def test_status_says_when_the_budget_will_be_used() -> None:
+    """At the pace so far: 4 generations took 4 minutes, 6 are left, one minute has passed since."""
+    now = datetime.now(UTC)
+    row: dict[str, Any] = {field.name: None for field in fields(Overview)}
+    row |= {"status": "running", "generations_told": 4, "generations_budget": 10}
+    row |= {"created_at": now - timedelta(minutes=5), "told_at": now - timedelta(minutes=1)}
+    assert eta(Overview(**row)) == "5 min"
+    assert eta(Overview(**{**row, "status": "paused"})) == "-"
+    assert eta(Overview(**{**row, "generations_budget": None})) == "-"
+    assert eta(Overview(**{**row, "generations_told": 0, "told_at": None})) == "-"
