@@ -39,14 +39,18 @@ PATIENCE: dict[str, Any] = {
     "max_retry_delay": timedelta(minutes=5),
 }
 GUIDE = """\
-Each run is one generation of a campaign: `submit` asks the optimizer and brings the evaluations to the site,
-`wait` waits for them there, `collect` fetches the results, `update` tells the optimizer, `next_generation`
-starts the next run, `log` sends the generation to MLflow.
+### Each run is one generation of a campaign
 
-- **Start** a campaign: *Trigger*. Several may run at once; run ids tell them apart (`CAMPAIGN__g00012`).
-- **Look** at one: the *Details* of its tasks link to its run in MLflow (choose *Model training* there).
-- **Pause** this DAG: its campaigns stay where they are.
-- **Stop** a campaign: mark its `wait` as failed, which cancels its jobs.
+**submit** asks the optimizer and brings the evaluations to the site, **wait** waits for them there, **collect**
+fetches the results, **update** tells the optimizer, **next_generation** starts the next run, **log** sends the
+generation to MLflow.
+
+- To start a campaign: *Trigger*. Several may run at once; the run ids tell them apart (CAMPAIGN__g00012).
+- To look at one: *Details* of its tasks links to its run in MLflow (choose *Model training* there).
+- To pause its campaigns, pause this DAG.
+- To stop a campaign, mark its **wait** as failed: that cancels its jobs.
+
+### The campaign file
 """
 
 

@@ -66,7 +66,7 @@ def test_a_dag_shows_what_the_campaign_file_says(folder: Path) -> None:
     assert "The sphere of the tests." in str(dag.doc_md)
     assert "generations: 2" in str(dag.doc_md)
     for task in dag.tasks:
-        assert f"`{task.task_id}`" in str(dag.doc_md), "the page explains every task"
+        assert f"**{task.task_id}**" in str(dag.doc_md), "the page explains every task"
     assert dag.get_task("submit").owner == "ada"
 
 
