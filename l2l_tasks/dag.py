@@ -41,9 +41,9 @@ PATIENCE: dict[str, Any] = {
 GUIDE = """\
 ### Each run is one generation of a campaign
 
-**submit** asks the optimizer and brings the evaluations to the site, **wait** waits for them there, **collect**
-fetches the results, **update** tells the optimizer, **next_generation** starts the next run, **log** sends the
-generation to MLflow.
+**submit** asks the optimizer and brings the evaluations to the site, **wait** waits for them there,
+**collect** fetches the results, **update** tells the optimizer, **next_generation** starts the next run,
+**log** sends the generation to MLflow.
 
 - To start a campaign: *Trigger*. Several may run at once; the run ids tell them apart (CAMPAIGN__g00012).
 - To look at one: *Details* of its tasks links to its run in MLflow (choose *Model training* there).

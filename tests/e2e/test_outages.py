@@ -37,7 +37,7 @@ def kill_worker(lab: SlurmLab, campaign_id: str) -> bool:
     return False
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_every_service_is_killed_during_a_campaign(desk: Desk, slurm_lab: SlurmLab, tmp_path: Path) -> None:
     """Guards the promise of the product: the told sequence equals that of an undisturbed run."""
     slow = {"name": "sphere", "options": {"dimension": 3, "run_time": 1.0}}
@@ -49,7 +49,7 @@ def test_every_service_is_killed_during_a_campaign(desk: Desk, slurm_lab: SlurmL
         os.kill(before, signal.SIGKILL)
         wait_for(partial(restarted, desk.stack, component, before), 120, lambda: "not started anew")
         desk.stack.wait_until_healthy()
-        campaign = desk.wait(origin, "finished", told=min(number + 2, 7))
+        campaign = desk.wait(origin, "finished", told=min(number + 2, 7), patience=400)
         assert campaign.status in ("running", "finished")
     slurm_lab.signal_daemon("slurmctld", signal.SIGKILL)
     time.sleep(2)

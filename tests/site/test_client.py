@@ -112,7 +112,7 @@ def bundles(number: int) -> list[dict[str, Any]]:
                     "nonce": f"{i:016x}",
                     "attempt": 0,
                     "params": {"x": [float(i), 2.0]},
-                    "task": {},
+                    "task": {"split": "train", "index": 0, "seed": 1},
                     "seed": i,
                 }
             ],

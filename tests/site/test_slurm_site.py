@@ -68,7 +68,7 @@ def test_a_campaign_on_slurm(client: SiteClient) -> None:
     }
     client.stage_code(CODE.sha256, CODE.files)
     client.open(campaign, config)
-    common = {"attempt": 0, "task": {}, "seed": 1}
+    common = {"attempt": 0, "task": {"split": "train", "index": 0, "seed": 1}, "seed": 1}
     evaluations = [
         {"key": f"{i}.0.0", "nonce": f"{i:016x}", "params": {"x": [1.0, i]}, **common} for i in range(3)
     ]
