@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -100,15 +101,23 @@ def _first_generation(ctx: Context, campaign_id: str) -> int:
 
 def _generation(ctx: Context, campaign_id: str, generation: int, progress: Progress) -> steps.Decision:
     _patiently(lambda: steps.submit(ctx, campaign_id, generation))
+    site = _patiently(lambda: _site(ctx, campaign_id))
     while True:
         _patiently(lambda: _wait(ctx, campaign_id, generation, progress))
         if _patiently(lambda: steps.collect(ctx, campaign_id, generation)):
             break
+        # As many evaluations are done as a batch has, but not all of one batch: the wait would end at once.
+        time.sleep(ctx.profile(site).poll_interval)
     decision = _patiently(lambda: steps.update(ctx, campaign_id, generation))
     row = _patiently(lambda: _stored_generation(ctx, campaign_id, generation))
     if row is not None and row.told_at is not None:
         progress("told", {"generation": generation, **(row.summary or {})})
     return decision
+
+
+def _site(ctx: Context, campaign_id: str) -> str:
+    with ctx.engine.begin() as connection:
+        return stored.get(connection, campaign_id).row.site
 
 
 def _stored_generation(ctx: Context, campaign_id: str, generation: int) -> generations.Generation | None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from pathlib import Path
+from threading import Timer
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -15,6 +18,7 @@ from l2l_tasks.errors import UserError
 from l2l_tasks.store import campaigns, events, generations
 from tests.steps.conftest import campaign_spec
 from tests.support.local_site import LocalSite
+from tests.support.postgres import Database, Server
 
 
 def wait(ctx: Context, campaign: str, generation: int) -> None:
@@ -267,3 +271,66 @@ def test_removed_code_is_staged_again(ctx: Context, local_site: LocalSite, base_
     with ctx.engine.begin() as connection:
         row = campaigns.get(connection, campaign)
     assert (row.status, row.evaluations_ok, row.evaluations_failed) == ("finished", 8, 0)
+
+
+def test_l2l_run_outlives_a_restart_of_the_database(
+    ctx: Context,
+    local_site: LocalSite,
+    base_dir: Path,
+    undisturbed: list[str],
+    postgres_server: Server,
+    database: Database,
+) -> None:
+    """Guards against a run of days that ends because the database was away for a second."""
+    away: list[str] = []
+
+    def allow(yes: bool) -> None:
+        postgres_server._admin(f'ALTER DATABASE "{database.name}" ALLOW_CONNECTIONS {yes}')
+
+    def progress(event: str, _detail: dict[str, Any]) -> None:
+        if event in ("waiting", "told") and event not in away:
+            away.append(event)
+            allow(False)
+            postgres_server._admin(
+                f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database.name}'"
+            )
+            Timer(0.5, allow, [True]).start()
+
+    campaign = runner.run(ctx, campaign_spec(local_site.name), base_dir, progress)
+    assert away == ["waiting", "told"]
+    assert sequence(ctx, campaign) == undisturbed
+
+
+def test_a_half_complete_batch_is_not_asked_for_without_a_pause(
+    ctx: Context, local_site: LocalSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards the site: in steady state with several tasks the wait ended at once, again and again."""
+    slow = FAMILY.replace("return Result", "import time; time.sleep(0.3); return Result")
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "shifted.py").write_text(slow)
+    spec = campaign_spec(
+        local_site.name,
+        optimizee={"class": "shifted:Shifted", "path": "own"},
+        optimizer={"name": "random"},
+        tasks={"per_individual": 3},
+        budget={"generations": 1},
+        execution={"batch": 1, "in_flight": 4, "workers": 4, "linger": 20, "timeout": 20},
+    )
+    happened: list[object] = []
+    sleep, collect = time.sleep, steps.collect
+
+    def noted_sleep(seconds: float) -> None:
+        happened.append(seconds)
+        sleep(seconds)
+
+    def noted_collect(ctx: Context, campaign: str, generation: int) -> bool:
+        happened.append("collect")
+        return collect(ctx, campaign, generation)
+
+    monkeypatch.setattr("l2l_tasks.runner.time.sleep", noted_sleep)
+    monkeypatch.setattr("l2l_tasks.steps.collect", noted_collect)
+    runner.run(ctx, spec, tmp_path)
+    interval = ctx.profile(local_site.name).poll_interval
+    collects = happened.count("collect")
+    assert collects > 1, "the case does not arise any more"
+    assert happened.count(interval) >= collects - 1
