@@ -106,8 +106,8 @@ def airflow(layout: Layout, inherited: Mapping[str, str]) -> dict[str, str]:
         "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.3",  # each task starts that much earlier than with 1 s
         # Else a task's end is seen up to 5 s late, and short deferrals fail.
         "WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
-        # What a killed scheduler left running is done again after a minute, not after five; tasks are short.
-        "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
+        # What a killed scheduler left running is found and done again within a minute (default: 300 s).
+        "SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "30",
         "WORKERS__MAX_FAILED_HEARTBEATS": "100",  # the API server may be restarted while tasks run
         "DAG_PROCESSOR__PARSING_PROCESSES": "1",
         "DAG_PROCESSOR__REFRESH_INTERVAL": "15",  # a new campaign file appears that quickly
