@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -54,6 +56,18 @@ class Desk:
                 return campaign
             time.sleep(0.5)
         raise AssertionError(f"{origin} did not come to {statuses or told} within {patience} s: {campaign}")
+
+    def command_line(self, *arguments: str, timeout: float = 240.0) -> None:
+        """`l2l` as a user of the stack; it has to succeed."""
+        done = subprocess.run(
+            [sys.executable, "-m", "l2l_tasks.cli", *arguments],
+            env=self.stack.environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
 
     def sequence(self, campaign_id: str) -> list[str]:
         """The fingerprint of every generation."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -23,19 +21,6 @@ def mlflow_get(desk: Desk, path: str, **parameters: str) -> requests.Response:
 def jobs(lab: SlurmLab, campaign_id: str) -> str:
     """The scheduler's lines for a campaign's workers."""
     return lab.as_user(f"squeue -h -n l2l-{campaign_id} -o '%i %T'").stdout
-
-
-def command_line(desk: Desk, *arguments: str) -> None:
-    """`l2l` as a user of the stack; it has to succeed."""
-    done = subprocess.run(
-        [sys.executable, "-m", "l2l_tasks.cli", *arguments],
-        env=desk.stack.environment,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_brunel_network_is_tuned_by_sbatch_over_ssh(desk: Desk) -> None:
@@ -77,7 +62,7 @@ def test_airflow_and_the_command_line_ask_the_same_individuals(desk: Desk, tmp_p
     through_airflow = desk.wait(desk.start(desk.write(spec)), "finished")
     path = tmp_path / "same-individuals.yaml"
     path.write_text(yaml.safe_dump({**spec, "site": "local"}))
-    command_line(desk, "run", str(path))
+    desk.command_line("run", str(path))
     with desk.engine.begin() as connection:
         query = "select id from l2l.campaigns where name = :n and origin like 'run:%'"
         campaign_id = connection.scalar(text(query), {"n": spec["name"]})
@@ -127,10 +112,10 @@ def test_stopping_cancels_the_jobs_and_resuming_goes_on(desk: Desk, slurm_lab: S
     spec = sphere("to-be-stopped", optimizee=slow, execution=execution, budget={"generations": 1})
     origin = desk.start(desk.write(spec))
     campaign_id = wait_for_jobs(desk, slurm_lab, origin)
-    command_line(desk, "stop", campaign_id)
+    desk.command_line("stop", campaign_id)
     assert desk.wait(origin, "stopped").status == "stopped"
     wait_for_no_jobs(slurm_lab, campaign_id)
-    command_line(desk, "resume", campaign_id)
+    desk.command_line("resume", campaign_id)
     campaign = desk.wait(origin, "finished", "paused")
     assert (campaign.status, campaign.evaluations_ok) == ("finished", 4)
 

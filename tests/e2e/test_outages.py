@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -63,15 +61,7 @@ def test_every_service_is_killed_during_a_campaign(desk: Desk, slurm_lab: SlurmL
     quick = {"name": "sphere", "options": {"dimension": 3}}
     undisturbed = {**spec, "name": "undisturbed", "site": "local", "optimizee": quick}
     path.write_text(yaml.safe_dump(undisturbed))
-    done = subprocess.run(
-        [sys.executable, "-m", "l2l_tasks.cli", "run", str(path)],
-        env=desk.stack.environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    desk.command_line("run", str(path), timeout=300)
     with desk.engine.begin() as connection:
         reference = connection.scalar(text("select id from l2l.campaigns where name = 'undisturbed'"))
         query = """select count(*), count(*) filter (where status = 'ok')
