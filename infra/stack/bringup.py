@@ -191,7 +191,7 @@ def _settings_changed(layout: Layout, name: str) -> bool:
 def _wait_for_health(layout: Layout, supervisor: Supervisor, say: Say) -> None:
     deadline = time.monotonic() + HEALTH_PATIENCE
     announced = False
-    while ill := health.unhealthy(health.check(layout)):
+    while ill := _not_started(layout, supervisor) | health.unhealthy(health.check(layout)):
         if not supervisor.alive():
             raise StackError(f"the supervisor has ended\n{log_tail(layout.supervisor_log)}")
         if time.monotonic() > deadline:
@@ -201,6 +201,18 @@ def _wait_for_health(layout: Layout, supervisor: Supervisor, say: Say) -> None:
             say("waiting until Airflow and MLflow are healthy (about half a minute)")
             announced = True
         time.sleep(0.5)
+
+
+def _not_started(layout: Layout, supervisor: Supervisor) -> dict[str, str]:
+    """Components that this supervisor's guards have not started yet, with why: a guard waits for the one of a
+    killed supervisor, whose component's last sign of life still looks healthy to Airflow for a while."""
+    states = supervisor.states()
+    waiting = {}
+    for name in COMPONENTS:
+        guard, leader = states.get(name), processes.recorded(layout.session(name))
+        if guard is None or leader is None or processes.parent(leader) != guard.pid:
+            waiting[name] = "not started yet"
+    return waiting
 
 
 def log_tail(path: Path, lines: int = 15) -> str:

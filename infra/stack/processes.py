@@ -33,6 +33,12 @@ def start_time(pid: int) -> int | None:
     return None if fields is None or fields[0] == "Z" else int(fields[19])
 
 
+def parent(pid: int) -> int | None:
+    """The parent of a process; None: no such process, or a zombie."""
+    fields = _stat(pid)
+    return None if fields is None or fields[0] == "Z" else int(fields[1])
+
+
 def members(session: int) -> list[int]:
     """Processes (no zombies) of the session."""
     found = []
@@ -60,6 +66,14 @@ def end_session(session: int, patience: float = 10.0) -> list[int]:
 def record(path: Path, session: int) -> None:
     """Remember the session, so that a later guard can end what a killed guard has left."""
     write_private(path, json.dumps({"session": session, "started": start_time(session), "boot": _boot()}))
+
+
+def recorded(path: Path) -> int | None:
+    """The session remembered in `path`; None when there is none."""
+    try:
+        return int(json.loads(path.read_text())["session"])
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def end_recorded(path: Path, gentle: signal.Signals, patience: float = 15.0) -> bool:

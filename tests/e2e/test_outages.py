@@ -48,14 +48,13 @@ def test_every_service_is_killed_during_a_campaign(desk: Desk, slurm_lab: SlurmL
         wait_for(partial(restarted, desk.stack, component, before), 120, lambda: "not started anew")
         desk.stack.wait_until_healthy()
         campaign = desk.wait(origin, "finished", told=min(number + 2, 7), patience=400)
-        assert campaign.status in ("running", "finished")
+    assert campaign.status == "running"
     slurm_lab.signal_daemon("slurmctld", signal.SIGKILL)
     time.sleep(2)
     slurm_lab.up()
-    killed = kill_worker(slurm_lab, campaign.id)
+    wait_for(partial(kill_worker, slurm_lab, campaign.id), 60, lambda: "no worker was there to be killed")
     campaign = desk.wait(origin, "finished", "paused", "stopped", patience=400)
     assert (campaign.status, campaign.generations_told) == ("finished", 9)
-    assert killed or campaign.generations_told == 9
 
     path = tmp_path / "undisturbed.yaml"
     quick = {"name": "sphere", "options": {"dimension": 3}}
