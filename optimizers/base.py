@@ -3,16 +3,20 @@
     optimizer = optimizers.get("cmaes")(space, 1, {}, seed=1)
     for suggestion in optimizer.ask(10): ...               # new individuals
     optimizer.tell([Evaluated(0, (0.3,)), ...])            # any subset of those asked, in any order
+    optimizer.best()                                       # the best individual, or pareto_front()
     data = optimizer.state()                               # bytes
     optimizer = optimizers.get("cmaes").from_state(data, space, 1, {})
 
 Rules that every optimizer keeps, and that one conformance suite tests:
 
-* Losses are minimised. A failed or infeasible individual ranks after every one that has a loss.
+* Losses are minimised. A failed or infeasible individual ranks after every one that has a loss; no optimizer
+  ever sees NaN.
 * What is asked is a function of the space, the options, the seed and what was told. The order within one
   `tell` does not matter. Global random state is neither read nor changed.
 * A restored optimizer goes on as the saved one would have, to the bit, on the same numpy, BLAS and kind of
-  CPU. Individuals that were asked and not yet told are part of the state.
+  CPU. Individuals that were asked and not yet told are part of the state. A state of any older release is
+  read; one of a newer release is refused.
+* With `reevaluate: k`, every ask repeats the k best individuals; they are judged by the mean of their losses.
 * Time and state depend on the individuals in flight and the population, not on how many were told before.
 """
 
@@ -23,104 +27,101 @@ import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
-import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel
 
 from optimizers import OptimizerError, state
-from optimizers.space import Space
+from optimizers.capabilities import ALL_KINDS, NUMBERS, Capabilities, check_problem
+from optimizers.checks import check_told, violation
+from optimizers.elite import Elite
+from optimizers.individuals import (
+    Best,
+    Evaluated,
+    FloatArray,
+    IntArray,
+    Observation,
+    Proposal,
+    Recommendation,
+    Suggestion,
+    Told,
+)
+from optimizers.options import Options, valid_options
+from optimizers.pareto import Front
+from optimizers.space import Space, SpaceError
+from optimizers.versions import BASE_VERSION, Arrays, Migration, migrate, part
 
-FloatArray = npt.NDArray[np.float64]
-Status = Literal["ok", "failed", "infeasible"]
-
-
-@dataclass(frozen=True)
-class Suggestion:
-    """A new individual. Ids count from 0 and are unique within a campaign."""
-
-    id: int
-    params: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """What became of a suggestion. `losses`: one per objective, minimised; None unless ok."""
-
-    id: int
-    losses: tuple[float, ...] | None
-    status: Status = "ok"
-
-
-@dataclass(frozen=True)
-class Recommendation:
-    """The parameters to use if the campaign ended now.
-
-    `individual` and `loss` are None when the point is the model's own and was never evaluated.
-    """
-
-    params: dict[str, Any]
-    loss: float | None
-    individual: int | None
-
-
-@dataclass(frozen=True)
-class Capabilities:
-    """What an optimizer can do.
-
-    objectives: "single" or "multi" (any number).
-    asynchronous: may be asked for more before all earlier individuals are told.
-    """
-
-    objectives: Literal["single", "multi"]
-    asynchronous: bool
-
-
-class Options(BaseModel):
-    """Base of the options of all optimizers."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+__all__ = [
+    "ALL_KINDS",
+    "NUMBERS",
+    "Arrays",
+    "Best",
+    "Capabilities",
+    "Evaluated",
+    "FloatArray",
+    "IntArray",
+    "Migration",
+    "Observation",
+    "Optimizer",
+    "OptimizerError",
+    "Options",
+    "Proposal",
+    "Recommendation",
+    "Suggestion",
+    "Told",
+]
 
 
 class Optimizer(ABC):
     """See the module's docstring for the contract.
 
-    A subclass searches in *genomes*, real vectors of shape (dimension,). It provides `_start`, `_sample`,
-    `_learn`, `_save` and `_restore`, and `_unit` when its genomes are not points of the unit cube.
+    A subclass searches in *genomes*, real vectors of shape (dimension,). It provides `_start`, `_learn`,
+    `_save`, `_restore`, and `_sample` (or, to say more about its individuals, `_propose`); `_unit` and
+    `_genome` when its genomes are not points of the unit cube; and `_observe` and `_revise` where learning
+    from observations and better estimates differs from learning from its own individuals.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     format_version: ClassVar[int]
-    Options: ClassVar[type[BaseModel]]
+    migrations: ClassVar[Mapping[int, Migration]] = {}
+    Options: ClassVar[type[Options]]
     capabilities: ClassVar[Capabilities]
 
     def __init__(
-        self, space: Space, n_objectives: int, options: BaseModel | Mapping[str, Any], seed: int
+        self,
+        space: Space,
+        n_objectives: int,
+        options: BaseModel | Mapping[str, Any],
+        seed: int,
+        first_id: int = 0,
     ) -> None:
-        """A fresh optimizer; `seed` >= 0.
+        """A fresh optimizer; `seed` >= 0; its individuals count from `first_id`.
 
         Raises:
             OptimizerError: the options, the space or the number of objectives do not suit.
         """
-        if space.dimension < 1:
-            raise OptimizerError("Nothing to optimise: every parameter is fixed. Free one of them.")
-        if n_objectives < 1 or (n_objectives > 1 and self.capabilities.objectives == "single"):
-            raise OptimizerError(f"{self.name} optimises one objective, the optimizee has {n_objectives}.")
-        if seed < 0:
-            raise OptimizerError(f"The seed must be 0 or more, got {seed}.")
         self.space = space
         self.n_objectives = n_objectives
-        self.options = self._valid_options(options)
         self.seed = seed
+        check_problem(self.name, self.capabilities, space, n_objectives)
+        if seed < 0:
+            raise OptimizerError(f"The seed must be 0 or more, got {seed}.")
+        self.options = valid_options(self.name, self.Options, options)
+        if self.options.reevaluate and n_objectives > 1:
+            raise OptimizerError(
+                f"Options of {self.name}: reevaluate needs one objective, got {n_objectives}."
+            )
         self._rng = np.random.Generator(np.random.PCG64(seed))
-        self._next_id = 0
+        self._next_id = first_id
         self._pending: dict[int, FloatArray] = {}
+        self._again: dict[int, int] = {}  # pending re-evaluation -> the elite it is of
         self._told = 0
         self._failed = 0
-        self._best: tuple[float, int, FloatArray] | None = None
+        self._observed = 0
+        self._elite = Elite(space.dimension, self.options.reevaluate)
+        self._front = Front(space.dimension, n_objectives)
         self._start()
 
     @classmethod
@@ -128,44 +129,94 @@ class Optimizer(ABC):
         """How many individuals a generation should have when the user does not say."""
         return 32
 
+    @classmethod
+    def measures(cls, options: BaseModel) -> tuple[str, ...]:  # noqa: ARG003
+        """Names of the optimizee's metrics that must be told with every ok individual."""
+        return ()
+
     def ask(self, n: int) -> list[Suggestion]:
-        """`n` >= 1 new individuals, pending until they are told."""
+        """`n` >= 1 new individuals, pending until they are told; fewer only if `stop_reason` says why."""
         if n < 1:
             raise OptimizerError(f"ask({n}): at least one individual must be asked for.")
-        suggestions = []
-        for genome in self._sample(n):
-            suggestions.append(Suggestion(self._next_id, self.space.decode(self._unit(genome))))
-            self._pending[self._next_id] = genome
-            self._next_id += 1
+        again = min(self.options.reevaluate, n - 1)
+        rows = self._elite.choose(again, set(self._again.values()))
+        suggestions = [self._suggest(proposal) for proposal in self._propose(n - again)]
+        if again > len(rows):  # there are too few elites at the beginning
+            suggestions += [self._suggest(proposal) for proposal in self._propose(again - len(rows))]
+        for row in rows:
+            origin = int(self._elite.ids[row])
+            self._again[self._next_id] = origin
+            suggestions.append(self._suggest(Proposal(self._elite.genomes[row].copy(), origin)))
         return suggestions
 
     def tell(self, evaluated: Sequence[Evaluated]) -> None:
         """Learn from pending individuals, in any order; those not told stay pending.
 
         Raises:
-            OptimizerError: an id is not pending or comes twice, or losses are missing, too many or not
-                finite. Nothing is learned then.
+            OptimizerError: an id is not pending or comes twice, losses or measures are missing, too many or
+                not finite. Nothing is learned then.
         """
-        self._check(evaluated)
-        if not evaluated:
-            return
+        check_told(evaluated, self._pending, self._next_id, self.n_objectives, self.measures(self.options))
         told = sorted(evaluated, key=lambda one: one.id)
-        ids = np.array([one.id for one in told], dtype=np.int64)
-        genomes = np.array([self._pending.pop(one.id) for one in told])
-        worst = (math.inf,) * self.n_objectives
-        losses = np.array([worst if one.losses is None else one.losses for one in told], dtype=np.float64)
         self._told += len(told)
         self._failed += sum(one.losses is None for one in told)
-        if self.n_objectives == 1:
-            self._remember_best(ids, genomes, losses[:, 0])
-        self._learn(ids, genomes, losses)
+        for one in told:
+            if one.id in self._again:
+                del self._pending[one.id]
+                self._tell_again(self._again.pop(one.id), one.losses)
+        new = [one for one in told if one.id in self._pending]
+        if new:
+            self._remember_and_learn(self._told_of(new, [self._pending.pop(one.id) for one in new]))
+
+    def observe(self, observations: Sequence[Observation]) -> int:
+        """Learn from individuals that were asked elsewhere; returns how many were of use.
+
+        Left out are parameter sets that are not in this space and losses that are not finite.
+        """
+        kept, genomes = [], []
+        for one in observations:
+            if len(one.losses) == self.n_objectives and all(map(math.isfinite, one.losses)):
+                try:
+                    genomes.append(self._genome(self.space.encode(one.params)))
+                except SpaceError:
+                    continue
+                own = one.individual
+                kept.append(Evaluated(-1 - self._observed if own is None else own, one.losses))
+                self._observed += own is None
+        if kept:
+            order = np.argsort([one.id for one in kept], kind="stable")
+            told = self._told_of([kept[i] for i in order], [genomes[i] for i in order])
+            self._remember(told.rows(told.ids >= 0))
+            self._observe(told)
+        return len(kept)
+
+    def best(self) -> Best | None:
+        """The best individual told, by the mean of its losses; None before the first ok one, and with several
+        objectives. Where elites are evaluated again, one that was not is named only while none has been."""
+        row = self._elite.best()
+        if row is None:
+            return None
+        individual, mean = int(self._elite.ids[row]), float(self._elite.means[row])
+        return Best(individual, self._params(self._elite.genomes[row]), (mean,), int(self._elite.counts[row]))
+
+    def pareto_front(self) -> list[Best]:
+        """Individuals told that no other dominates, by id, at most pareto.CAPACITY; [] with one objective."""
+        front = self._front
+        return [
+            Best(individual, self._params(genome), tuple(losses))
+            for individual, genome, losses in zip(
+                front.ids.tolist(), front.genomes, front.losses.tolist(), strict=True
+            )
+        ]
 
     def recommend(self) -> Recommendation | None:
-        """The best individual told; None before the first ok one, and with several objectives."""
-        if self._best is None:
-            return None
-        loss, individual, genome = self._best
-        return Recommendation(self.space.decode(self._unit(genome)), loss, individual)
+        """What to use if the campaign ended now: `best` or the model's own point; None when there is none."""
+        best = self.best()
+        return None if best is None else Recommendation(best.params, best.losses[0], best.individual)
+
+    def stop_reason(self) -> str | None:
+        """Why there is nothing left to ask for, in a few words; None while there is."""
+        return None
 
     def diagnostics(self) -> dict[str, float]:
         """Finite figures about the search, for plots over the generations."""
@@ -173,11 +224,16 @@ class Optimizer(ABC):
             "asked": self._next_id,
             "told": self._told,
             "pending": len(self._pending),
+            "observed": self._observed,
             "failed_share": self._failed / max(1, self._told),
             **self._figures(),
         }
-        if self._best is not None:
-            values["best_loss"] = self._best[0]
+        best = self._elite.best()
+        if best is not None:
+            values["best_loss"] = float(self._elite.means[best])
+            values["best_evaluations"] = int(self._elite.counts[best])
+        if self.n_objectives > 1:
+            values["front"] = len(self._front.ids)
         return {key: float(value) for key, value in values.items() if math.isfinite(value)}
 
     def state(self) -> bytes:
@@ -185,6 +241,7 @@ class Optimizer(ABC):
         own, arrays = self._save()
         meta = {
             "name": self.name,
+            "base_version": BASE_VERSION,
             "format_version": self.format_version,
             "seed": self.seed,
             "n_objectives": self.n_objectives,
@@ -194,21 +251,24 @@ class Optimizer(ABC):
             "next_id": self._next_id,
             "told": self._told,
             "failed": self._failed,
-            "best": None if self._best is None else [self._best[0], self._best[1]],
+            "observed": self._observed,
             "own": own,
         }
         arrays = {f"own.{name}": array for name, array in arrays.items()}
-        arrays["pending.ids"] = np.array(list(self._pending), dtype=np.int64)
+        ids = list(self._pending)
+        arrays["pending.ids"] = np.array(ids, dtype=np.int64)
+        arrays["pending.origins"] = np.array([self._again.get(i, -1) for i in ids], dtype=np.int64)
         arrays["pending.genomes"] = _rows(self._pending.values(), self.space.dimension)
-        if self._best is not None:
-            arrays["best.genome"] = self._best[2]
+        kept = {"elite": self._elite.save()} if self.n_objectives == 1 else {"front": self._front.save()}
+        for owner, members in kept.items():
+            arrays |= {f"{owner}.{name}": array for name, array in members.items()}
         return state.dump(meta, arrays)
 
     @classmethod
     def from_state(
         cls, data: bytes, space: Space, n_objectives: int, options: BaseModel | Mapping[str, Any]
     ) -> Self:
-        """The optimizer whose `state()` this is.
+        """The optimizer whose `state()` this is, made by this or any older release.
 
         Raises:
             OptimizerError: unreadable bytes, another optimizer's state, a state of a newer version, or one
@@ -217,77 +277,102 @@ class Optimizer(ABC):
         meta, arrays = state.load(data)
         if meta.get("name") != cls.name:
             raise OptimizerError(f"This is a state of optimizer {meta.get('name')!r}, not of {cls.name!r}.")
-        version = meta.get("format_version")
-        if version != cls.format_version:
-            raise OptimizerError(
-                f"This state of {cls.name} has format version {version}, this installation reads "
-                f"{cls.format_version}. Install the release that wrote it, or a newer one."
-            )
+        migrate(meta, arrays, cls.name, cls.format_version, cls.migrations)
         new = cls(space, n_objectives, options, meta["seed"])
         new._check_same(meta)
         new._rng.bit_generator.state = meta["rng"]
         new._next_id, new._told, new._failed = meta["next_id"], meta["told"], meta["failed"]
-        ids, genomes = arrays["pending.ids"].tolist(), arrays["pending.genomes"]
-        new._pending = dict(zip(ids, genomes, strict=True))
-        if meta["best"] is not None:
-            new._best = (meta["best"][0], meta["best"][1], arrays["best.genome"])
-        own = {key.removeprefix("own."): value for key, value in arrays.items() if key.startswith("own.")}
-        new._restore(meta["own"], own)
+        new._observed = meta["observed"]
+        ids, origins = arrays["pending.ids"].tolist(), arrays["pending.origins"].tolist()
+        new._pending = dict(zip(ids, arrays["pending.genomes"], strict=True))
+        new._again = {i: origin for i, origin in zip(ids, origins, strict=True) if origin >= 0}
+        if n_objectives == 1:
+            new._elite.load(part(arrays, "elite."))
+        else:
+            new._front.load(part(arrays, "front."))
+        new._restore(meta["own"], part(arrays, "own."))
         return new
 
     @abstractmethod
     def _start(self) -> None:
         """Set the state before the first ask. `space`, `options` and `_rng` are there."""
 
-    @abstractmethod
     def _sample(self, n: int) -> FloatArray:
         """Genomes of `n` new individuals, shape (n, dimension); their ids follow from `_next_id`."""
+        raise NotImplementedError
+
+    def _propose(self, n: int) -> list[Proposal]:
+        """`n` new individuals; fewer only with a `stop_reason`."""
+        return [Proposal(genome) for genome in self._sample(n)]
 
     @abstractmethod
-    def _learn(self, ids: npt.NDArray[np.int64], genomes: FloatArray, losses: FloatArray) -> None:
-        """Take in told individuals, ids ascending; losses of shape (n, n_objectives), inf for failures."""
+    def _learn(self, told: Told) -> None:
+        """Take in told individuals (no re-evaluations)."""
+
+    def _observe(self, told: Told) -> None:
+        """Take in individuals that were not asked here, all ok; maybe before the first `_sample`."""
+        self._learn(told)
+
+    def _revise(self, individual: int, loss: float, evaluations: int) -> None:  # noqa: B027
+        """A told individual's mean loss over `evaluations` is now this; it may be long forgotten."""
 
     @abstractmethod
-    def _save(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+    def _save(self) -> tuple[dict[str, Any], Arrays]:
         """The subclass's own state as JSON (finite numbers) and arrays."""
 
     @abstractmethod
-    def _restore(self, own: dict[str, Any], arrays: dict[str, npt.NDArray[Any]]) -> None:
+    def _restore(self, own: dict[str, Any], arrays: Arrays) -> None:
         """Undo `_save`, on an instance that went through `_start`."""
 
     def _unit(self, genome: FloatArray) -> FloatArray:
         """The point of the unit cube that a genome stands for."""
         return genome
 
+    def _genome(self, unit: FloatArray) -> FloatArray:
+        """A genome that stands for a point of the unit cube: the inverse of `_unit`."""
+        return unit
+
     def _figures(self) -> dict[str, float]:
         """The subclass's own diagnostics."""
         return {}
 
-    def _check(self, evaluated: Sequence[Evaluated]) -> None:
-        seen: set[int] = set()
-        for one in evaluated:
-            if one.id in seen or one.id not in self._pending:
-                told = one.id in seen or 0 <= one.id < self._next_id
-                why = "was told already" if told else "was never asked"
-                raise OptimizerError(f"tell: individual {one.id} {why}. Nothing was learned.")
-            seen.add(one.id)
-            if (one.status == "ok") != (one.losses is not None):
-                raise OptimizerError(f"tell: individual {one.id} is {one.status} with losses {one.losses!r}.")
-            losses = one.losses or ()
-            if one.losses is not None and len(losses) != self.n_objectives:
-                raise OptimizerError(
-                    f"tell: individual {one.id} has {len(losses)} losses, {self.n_objectives} are needed."
-                )
-            if not all(math.isfinite(loss) for loss in losses):
-                raise OptimizerError(
-                    f"tell: individual {one.id} has losses {losses}, which are not finite. "
-                    "Tell it as failed, with losses None."
-                )
+    def _params(self, genome: FloatArray) -> dict[str, Any]:
+        return self.space.decode(self._unit(genome))
 
-    def _remember_best(self, ids: npt.NDArray[np.int64], genomes: FloatArray, losses: FloatArray) -> None:
-        i = int(np.argmin(losses))
-        if math.isfinite(losses[i]) and (self._best is None or losses[i] < self._best[0]):
-            self._best = (float(losses[i]), int(ids[i]), genomes[i].copy())
+    def _suggest(self, proposal: Proposal) -> Suggestion:
+        """Number a proposal and keep it as pending."""
+        params = self._params(proposal.genome)
+        made = Suggestion(self._next_id, params, proposal.origin, proposal.parent, proposal.tasks)
+        self._pending[made.id] = proposal.genome
+        self._next_id += 1
+        return made
+
+    def _told_of(self, evaluated: Sequence[Evaluated], genomes: Sequence[FloatArray]) -> Told:
+        worst = (math.inf,) * self.n_objectives
+        names = self.measures(self.options)
+        return Told(
+            np.array([one.id for one in evaluated], dtype=np.int64),
+            np.array(genomes),
+            np.array([worst if one.losses is None else one.losses for one in evaluated], dtype=np.float64),
+            np.array([violation(one) for one in evaluated], dtype=np.float64),
+            {name: [one.measures.get(name) for one in evaluated] for name in names},
+        )
+
+    def _remember_and_learn(self, told: Told) -> None:
+        self._remember(told)
+        self._learn(told)
+
+    def _remember(self, told: Told) -> None:
+        if self.n_objectives == 1:
+            self._elite.admit(told.ids, told.genomes, told.losses[:, 0])
+        else:
+            self._front.admit(told.ids, told.genomes, told.losses)
+
+    def _tell_again(self, origin: int, losses: tuple[float, ...] | None) -> None:
+        """A failed re-evaluation says nothing about the loss."""
+        revised = None if losses is None else self._elite.again(origin, losses[0])
+        if revised is not None:
+            self._revise(origin, *revised)
 
     def _check_same(self, meta: Mapping[str, Any]) -> None:
         if meta["space"] != _fingerprint(self.space):
@@ -302,13 +387,6 @@ class Optimizer(ABC):
         other = {key: value for key, value in meta["options"].items() if key in now and now[key] != value}
         if other:
             raise OptimizerError(f"This state of {self.name} was made with the options {other}, now {now}.")
-
-    def _valid_options(self, options: BaseModel | Mapping[str, Any]) -> BaseModel:
-        try:
-            return self.Options.model_validate(options)
-        except ValidationError as error:
-            lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-            raise OptimizerError(f"Options of {self.name}: {'; '.join(lines)}") from error
 
 
 def _fingerprint(space: Space) -> str:

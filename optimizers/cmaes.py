@@ -19,11 +19,10 @@ from statistics import NormalDist
 from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field
 
 from optimizers import OptimizerError
-from optimizers.base import Capabilities, FloatArray, Optimizer, Options, Recommendation
+from optimizers.base import Arrays, Capabilities, FloatArray, Optimizer, Options, Recommendation, Told
 from optimizers.cma_model import Model, Strategy
 from optimizers.space import Choice, Int, Space
 
@@ -87,19 +86,27 @@ class CMAES(Optimizer):
     def _unit(self, genome: FloatArray) -> FloatArray:
         return to_unit(genome)
 
+    def _genome(self, unit: FloatArray) -> FloatArray:
+        return from_unit(unit)
+
+    def _observe(self, told: Told) -> None:
+        """Before the first generation, the search begins at the best individual known."""
+        if not self._model.generation:
+            self._model = Model.start(told.genomes[told.order()[0]], self.options.sigma)
+
     def _sample(self, n: int) -> FloatArray:
         if not self._population:
             small = n < SMALLEST_POPULATION
             self._population = self.default_batch(self.space.dimension) if small else n
         return self._model.sample(self._rng, n)
 
-    def _learn(self, ids: npt.NDArray[np.int64], genomes: FloatArray, losses: FloatArray) -> None:
+    def _learn(self, told: Told) -> None:
         if self._converged:
             return
-        mine = ids >= self._run_first_id
-        self._told_ids += ids[mine].tolist()
-        self._told_genomes += list(genomes[mine])
-        self._told_losses += losses[mine, 0].tolist()
+        mine = told.rows(told.ids >= self._run_first_id)
+        self._told_ids += mine.ids.tolist()
+        self._told_genomes += list(mine.genomes)
+        self._told_losses += mine.losses[:, 0].tolist()
         while len(self._told_ids) >= self._population:
             self._next_generation()
 
@@ -174,7 +181,7 @@ class CMAES(Optimizer):
             "converged": self._converged,
         }
 
-    def _save(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+    def _save(self) -> tuple[dict[str, Any], Arrays]:
         scalars, members = self._model.save()
         own = {
             "model": scalars,
@@ -194,7 +201,7 @@ class CMAES(Optimizer):
             members["elder_mean"] = self._elder[1]
         return own, members
 
-    def _restore(self, own: dict[str, Any], arrays: dict[str, npt.NDArray[Any]]) -> None:
+    def _restore(self, own: dict[str, Any], arrays: Arrays) -> None:
         self._population, self._restarts = own["population"], own["restarts"]
         self._converged = own["converged"]
         self._run_first_id, self._generation_first_id = own["run_first_id"], own["generation_first_id"]

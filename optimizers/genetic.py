@@ -16,10 +16,9 @@ import json
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field
 
-from optimizers.base import Capabilities, FloatArray, Optimizer, Options
+from optimizers.base import Arrays, Capabilities, FloatArray, IntArray, Migration, Optimizer, Options, Told
 
 SMALLEST_POPULATION = 4
 _ROUNDS = 20  # attempts at children that differ from all known ones, before duplicates are accepted
@@ -40,25 +39,33 @@ class GeneticOptions(Options):
     )
 
 
+def _to_2(meta: dict[str, Any], arrays: Arrays) -> None:  # noqa: ARG001
+    """Version 1 did not know how far infeasible individuals were from being feasible."""
+    arrays["violations"] = np.where(np.isfinite(arrays["losses"]), 0.0, np.inf)
+
+
 class Genetic(Optimizer):
     """Population of the best mu individuals told, sorted by loss."""
 
     name = "genetic"
     summary = "Genetic algorithm: robust on rugged or mixed spaces; keeps every node busy."
-    format_version = 1
+    format_version = 2
+    migrations: ClassVar[dict[int, Migration]] = {1: _to_2}
     Options: ClassVar[type[GeneticOptions]] = GeneticOptions
-    capabilities = Capabilities(objectives="single", asynchronous=True)
+    capabilities = Capabilities(objectives="single", asynchronous=True, constraints=True)
     options: GeneticOptions
 
     def _start(self) -> None:
         self._size = self.options.population or 0  # 0: the first ask will tell
-        self._ids = np.empty(0, dtype=np.int64)
+        self._ids: IntArray = np.empty(0, dtype=np.int64)
         self._genomes = np.empty((0, self.space.dimension))
         self._losses = np.empty(0)
+        self._violations = np.empty(0)
 
     def _sample(self, n: int) -> FloatArray:
         if not self._size:
             self._size = n if n >= SMALLEST_POPULATION else self.default_batch(self.space.dimension)
+            self._keep(self._ids, self._genomes, self._losses, self._violations)
         known = {self._key(genome) for genome in [*self._genomes, *self._pending.values()]}
         chosen: list[FloatArray] = []
         for last in [False] * (_ROUNDS - 1) + [True]:
@@ -72,8 +79,8 @@ class Genetic(Optimizer):
         return np.array(chosen)
 
     def _children(self, n: int) -> FloatArray:
-        """`n` new genomes: uniform ones until mu individuals were told and one of them has a loss."""
-        parents = int(np.isfinite(self._losses).sum())
+        """`n` new genomes: uniform ones until mu individuals were told and one of them can be ranked."""
+        parents = int(np.isfinite(self._violations).sum())
         d, rng = self.space.dimension, self._rng
         if len(self._losses) < self._size or not parents:
             return rng.random((n, d))
@@ -95,12 +102,22 @@ class Genetic(Optimizer):
         """Equal for genomes that stand for the same parameters."""
         return json.dumps(self.space.decode(genome), sort_keys=True)
 
-    def _learn(self, ids: npt.NDArray[np.int64], genomes: FloatArray, losses: FloatArray) -> None:
-        all_ids = np.concatenate([self._ids, ids])
-        all_losses = np.concatenate([self._losses, losses[:, 0]])
-        best = np.lexsort((all_ids, all_losses))[: self._size]  # failures, at infinity, come last
-        self._genomes = np.concatenate([self._genomes, genomes])[best]
-        self._ids, self._losses = all_ids[best], all_losses[best]
+    def _learn(self, told: Told) -> None:
+        ids = np.concatenate([self._ids, told.ids])
+        losses = np.concatenate([self._losses, told.losses[:, 0]])
+        violations = np.concatenate([self._violations, told.violations])
+        self._keep(ids, np.concatenate([self._genomes, told.genomes]), losses, violations)
+
+    def _revise(self, individual: int, loss: float, evaluations: int) -> None:  # noqa: ARG002
+        self._losses[self._ids == individual] = loss
+        self._keep(self._ids, self._genomes, self._losses, self._violations)
+
+    def _keep(self, ids: IntArray, genomes: FloatArray, losses: FloatArray, violations: FloatArray) -> None:
+        """The best mu of these: ok ones by loss, then infeasible ones by violation, then failed ones."""
+        best = np.lexsort((ids, violations, losses))
+        best = best[: self._size or len(best)]  # observed before the first ask
+        self._ids, self._genomes = ids[best], genomes[best]
+        self._losses, self._violations = losses[best], violations[best]
 
     def _figures(self) -> dict[str, float]:
         finite = self._losses[np.isfinite(self._losses)]
@@ -111,10 +128,15 @@ class Genetic(Optimizer):
             figures["diversity"] = float(self._genomes[: len(finite)].std(axis=0).mean())
         return figures
 
-    def _save(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
-        arrays = {"ids": self._ids, "genomes": self._genomes, "losses": self._losses}
-        return {"size": self._size}, arrays
+    def _save(self) -> tuple[dict[str, Any], Arrays]:
+        return {"size": self._size}, {
+            "ids": self._ids,
+            "genomes": self._genomes,
+            "losses": self._losses,
+            "violations": self._violations,
+        }
 
-    def _restore(self, own: dict[str, Any], arrays: dict[str, npt.NDArray[Any]]) -> None:
+    def _restore(self, own: dict[str, Any], arrays: Arrays) -> None:
         self._size = own["size"]
-        self._ids, self._genomes, self._losses = arrays["ids"], arrays["genomes"], arrays["losses"]
+        self._ids, self._genomes = arrays["ids"], arrays["genomes"]
+        self._losses, self._violations = arrays["losses"], arrays["violations"]

@@ -7,10 +7,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import numpy as np
-import numpy.typing as npt
-
-from optimizers.base import Capabilities, FloatArray, Optimizer, Options
+from optimizers.base import Arrays, Capabilities, FloatArray, Optimizer, Options, Told
 
 
 class RandomSearch(Optimizer):
@@ -20,7 +17,7 @@ class RandomSearch(Optimizer):
     summary = "Uniform random samples: the baseline that every other optimizer must beat."
     format_version = 1
     Options: ClassVar[type[Options]] = Options
-    capabilities = Capabilities(objectives="multi", asynchronous=True)
+    capabilities = Capabilities(objectives="any", asynchronous=True)
 
     def _start(self) -> None:
         """Nothing but the base's state."""
@@ -28,11 +25,11 @@ class RandomSearch(Optimizer):
     def _sample(self, n: int) -> FloatArray:
         return self._rng.random((n, self.space.dimension))
 
-    def _learn(self, ids: npt.NDArray[np.int64], genomes: FloatArray, losses: FloatArray) -> None:
+    def _learn(self, told: Told) -> None:
         """Nothing is learned."""
 
-    def _save(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+    def _save(self) -> tuple[dict[str, Any], Arrays]:
         return {}, {}
 
-    def _restore(self, own: dict[str, Any], arrays: dict[str, npt.NDArray[Any]]) -> None:
+    def _restore(self, own: dict[str, Any], arrays: Arrays) -> None:
         """Nothing but the base's state."""

@@ -12,16 +12,16 @@ import json
 import sys
 from pathlib import Path
 
-import optimizers
 from optimizers.base import Suggestion
-from tests.optimizers.problems import MIXED, digest, history
+from tests.optimizers.problems import digest, fresh, history
 
 
 def main(folder: Path) -> None:
     digests = {}
     for path in sorted(folder.glob("*.npz")):
         name, step = path.stem.split(".")
-        optimizer = optimizers.get(name).from_state(path.read_bytes(), MIXED, 1, {})
+        like = fresh(name)
+        optimizer = type(like).from_state(path.read_bytes(), like.space, like.n_objectives, like.options)
         in_flight = json.loads(path.with_suffix(".json").read_text())
         pending = {i: Suggestion(i, params) for i, params in in_flight}
         digests[path.stem] = digest(list(history(optimizer, int(step), pending)), optimizer)

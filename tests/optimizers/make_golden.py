@@ -11,15 +11,21 @@ from typing import Any
 
 import optimizers
 from optimizers.base import Evaluated, Optimizer, Suggestion
-from tests.optimizers.problems import MIXED, fresh, mixed_loss
+from optimizers.versions import BASE_VERSION
+from tests.optimizers.problems import evaluated, fresh, mixed_loss, outcome
 
 GOLDEN = Path(__file__).parent / "golden"
 
 
-def told(asked: list[Suggestion]) -> list[Evaluated]:
+def file_of(name: str) -> Path:
+    """Where the golden state of an optimizer's current format is."""
+    return GOLDEN / f"{name}-{BASE_VERSION}.{optimizers.get(name).format_version}.npz"
+
+
+def told(optimizer: Optimizer, asked: list[Suggestion]) -> list[Evaluated]:
     """Losses of the mixed problem; every fifth individual fails."""
     return [
-        Evaluated(s.id, None, "failed") if s.id % 5 == 4 else Evaluated(s.id, (mixed_loss(s.params),))
+        Evaluated(s.id, None, "failed") if s.id % 5 == 4 else evaluated(optimizer, s, mixed_loss(s.params))
         for s in asked
     ]
 
@@ -27,26 +33,26 @@ def told(asked: list[Suggestion]) -> list[Evaluated]:
 def next_generation(optimizer: Optimizer) -> dict[str, Any]:
     """What the optimizer asks now, and what it recommends and reports once that is told."""
     asked = optimizer.ask(12)
-    optimizer.tell(told(asked))
-    recommendation = optimizer.recommend()
+    optimizer.tell(told(optimizer, asked))
     return {
         "asked": [[s.id, s.params] for s in asked],
-        "recommended": recommendation and recommendation.params,
+        "best": json.loads(outcome(optimizer)),
         "diagnostics": optimizer.diagnostics(),
     }
 
 
 def main() -> None:
     for name in optimizers.names():
-        path = GOLDEN / f"{name}-{optimizers.get(name).format_version}.npz"
+        path = file_of(name)
         if path.exists():
             continue
         optimizer = fresh(name, seed=2024)
         for _ in range(6):
             asked = optimizer.ask(12)
-            optimizer.tell(told(asked)[:-1])  # one individual of each generation stays in flight
+            optimizer.tell(told(optimizer, asked)[:-1])  # one individual of each generation stays in flight
         path.write_bytes(optimizer.state())
-        expected = {"space": MIXED.to_json(), **next_generation(optimizer)}
+        problem = {"space": optimizer.space.to_json(), "n_objectives": optimizer.n_objectives}
+        expected = {**problem, **next_generation(optimizer)}
         path.with_suffix(".json").write_text(json.dumps(expected, indent=1) + "\n")
         print(f"wrote {path}")
 

@@ -12,8 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 import optimizers
-from optimizers.base import Evaluated, Optimizer, Suggestion
+from optimizers.base import Evaluated, Observation, Optimizer, Suggestion
 from optimizers.space import Categorical, Fixed, Float, Int, Ordinal, Space
+
+REQUIRED: dict[str, dict[str, Any]] = {}
+"""Options of optimizers that have some without a default."""
 
 Loss = Callable[[npt.NDArray[np.float64]], float]
 
@@ -66,8 +69,34 @@ def rastrigin(x: npt.NDArray[np.float64]) -> float:
     return float((10 + y**2 - 10 * np.cos(2 * np.pi * y)).sum())
 
 
-def fresh(name: str, space: Space = MIXED, seed: int = 1, **options: Any) -> Optimizer:
-    return optimizers.get(name)(space, 1, options, seed)
+def mixed(name: str) -> Space:
+    """MIXED, with parameters fixed that are of a kind that this optimizer does not search."""
+    kinds = optimizers.get(name).capabilities.kinds
+    return MIXED.override(
+        {n: p.start() for n, p in MIXED.parameters.items() if p.kind not in {"fixed", *kinds}}
+    )
+
+
+def n_objectives(name: str) -> int:
+    """How many objectives to test an optimizer with."""
+    return 2 if optimizers.get(name).capabilities.objectives == "multi" else 1
+
+
+def fresh(name: str, space: Space | None = None, seed: int = 1, **options: Any) -> Optimizer:
+    options = {**REQUIRED.get(name, {}), **options}
+    return optimizers.get(name)(mixed(name) if space is None else space, n_objectives(name), options, seed)
+
+
+def evaluated(optimizer: Optimizer, suggestion: Suggestion, loss: float, target: float = 0.53) -> Evaluated:
+    """An ok individual. A second objective is the sum of the coordinates in the unit cube, d * `target` off;
+    what an optimizer wants to be told besides are the coordinates and, as `targets`, where they should be."""
+    unit = optimizer.space.encode(suggestion.params)
+    losses = (loss, abs(float(unit.sum()) - len(unit) * target))[: optimizer.n_objectives]
+    measures = {
+        name: np.full((1, len(unit)), target) if name == "targets" else unit[None]
+        for name in optimizer.measures(optimizer.options)
+    }
+    return Evaluated(suggestion.id, losses, measures=measures)
 
 
 def restored(optimizer: Optimizer) -> Optimizer:
@@ -78,23 +107,44 @@ def restored(optimizer: Optimizer) -> Optimizer:
 
 
 def minimise(optimizer: Optimizer, loss: Loss, budget: int, batch: int) -> float:
-    """Spend `budget` evaluations on `loss` of the parameter x; the lowest loss seen."""
+    """Spend up to `budget` evaluations on `loss` of the parameter x; the lowest loss seen."""
     best = math.inf
     for _ in range(budget // batch):
         asked = optimizer.ask(batch)
         losses = [loss(np.array(s.params["x"])) for s in asked]
-        best = min(best, *losses)
-        optimizer.tell([Evaluated(s.id, (value,)) for s, value in zip(asked, losses, strict=True)])
+        best = min([best, *losses])
+        optimizer.tell([evaluated(optimizer, s, value) for s, value in zip(asked, losses, strict=True)])
     return best
 
 
-def judged(suggestion: Suggestion) -> Evaluated:
+def judged(optimizer: Optimizer, suggestion: Suggestion) -> Evaluated:
     """Every third individual fails, every seventh is infeasible; the losses of the others have ties."""
     if suggestion.id % 3 == 1:
         return Evaluated(suggestion.id, None, "failed")
     if suggestion.id % 7 == 3:
-        return Evaluated(suggestion.id, None, "infeasible")
-    return Evaluated(suggestion.id, (float(round(mixed_loss(suggestion.params) * 2)),))
+        return Evaluated(suggestion.id, None, "infeasible", violation=1.0 + suggestion.id % 2)
+    return evaluated(optimizer, suggestion, float(round(mixed_loss(suggestion.params) * 2)))
+
+
+def outcome(optimizer: Optimizer) -> str:
+    """What the optimizer holds for the best, as a text."""
+    recommendation = optimizer.recommend()
+    return json.dumps(
+        [recommendation and recommendation.params, [b.individual for b in optimizer.pareto_front()]]
+    )
+
+
+def elsewhere(optimizer: Optimizer) -> list[Observation]:
+    """Five evaluated parameter sets of the optimizer's space, and three that are of no use."""
+    chance = np.random.Generator(np.random.PCG64(9))
+    space, n = optimizer.space, optimizer.n_objectives
+    good = [space.decode(chance.random(space.dimension)) for _ in range(5)]
+    return [
+        *[Observation(params, (float(i), float(9 - i))[:n]) for i, params in enumerate(good)],
+        Observation({"nosuch": 1}, (0.0,) * n),
+        Observation(good[0], (math.nan,) * n),
+        Observation(good[0], (0.0,) * (n + 1)),
+    ]
 
 
 STEPS = 24
@@ -105,20 +155,22 @@ def history(
 ) -> Iterator[str]:
     """Steps `first` to STEPS - 1 of a fixed history; yields a text about each step that was done.
 
-    Even steps ask for a varying number, odd ones tell a part of those pending, newest first. `pending` are
-    the suggestions in flight when step `first` begins; it is kept up to date.
+    Even steps ask for a varying number, odd ones tell a part of those pending, newest first; before step 8
+    some individuals from elsewhere are observed. `pending` are the suggestions in flight when step `first`
+    begins; it is kept up to date.
     """
     pending = {} if pending is None else pending
     for step in range(first, STEPS):
+        if step == 8:
+            optimizer.observe(elsewhere(optimizer))
         if step % 2 == 0:
             asked = optimizer.ask(5 + step % 5)
             pending.update({s.id: s for s in asked})
-            yield json.dumps([[s.id, s.params] for s in asked])
+            yield json.dumps([[s.id, s.params, s.origin, s.parent, s.tasks] for s in asked])
         else:
             chosen = sorted(pending, reverse=True)[: max(1, len(pending) - step % 4)]
-            optimizer.tell([judged(pending.pop(i)) for i in chosen])
-            recommendation = optimizer.recommend()
-            yield json.dumps(recommendation and recommendation.params)
+            optimizer.tell([judged(optimizer, pending.pop(i)) for i in chosen])
+            yield outcome(optimizer)
 
 
 def digest(texts: list[str], optimizer: Optimizer) -> str:

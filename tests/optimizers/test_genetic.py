@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from optimizers import state
-from optimizers.base import Evaluated, Status
+from optimizers.base import Evaluated
+from optimizers.individuals import Status
 from optimizers.space import Categorical, Int, Space
 from tests.optimizers.problems import box, fresh, sphere
 
