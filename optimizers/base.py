@@ -22,8 +22,6 @@ Rules that every optimizer keeps, and that one conformance suite tests:
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -47,10 +45,10 @@ from optimizers.individuals import (
     Suggestion,
     Told,
 )
-from optimizers.options import Options, valid_options
+from optimizers.options import Options, stored_options, valid_options
 from optimizers.pareto import Front
 from optimizers.space import Space, SpaceError
-from optimizers.versions import BASE_VERSION, Arrays, Migration, migrate, part
+from optimizers.versions import BASE_VERSION, Arrays, Migration, check_same, fingerprint, migrate, part
 
 __all__ = [
     "ALL_KINDS",
@@ -134,6 +132,11 @@ class Optimizer(ABC):
         """Names of the optimizee's metrics that must be told with every ok individual."""
         return ()
 
+    @classmethod
+    def tasks_needed(cls, options: BaseModel) -> int:  # noqa: ARG003
+        """Tasks that a campaign must have at least; more than 1: it chooses among them, so they stay."""
+        return 1
+
     def ask(self, n: int) -> list[Suggestion]:
         """`n` >= 1 new individuals, pending until they are told; fewer only if `stop_reason` says why."""
         if n < 1:
@@ -166,7 +169,9 @@ class Optimizer(ABC):
                 self._tell_again(self._again.pop(one.id), one.losses)
         new = [one for one in told if one.id in self._pending]
         if new:
-            self._remember_and_learn(self._told_of(new, [self._pending.pop(one.id) for one in new]))
+            rows = self._told_of(new, [self._pending.pop(one.id) for one in new])
+            self._remember(rows)
+            self._learn(rows)
 
     def observe(self, observations: Sequence[Observation]) -> int:
         """Learn from individuals that were asked elsewhere; returns how many were of use.
@@ -245,7 +250,7 @@ class Optimizer(ABC):
             "format_version": self.format_version,
             "seed": self.seed,
             "n_objectives": self.n_objectives,
-            "space": _fingerprint(self.space),
+            "space": fingerprint(self.space),
             "options": self.options.model_dump(mode="json"),
             "rng": self._rng.bit_generator.state,
             "next_id": self._next_id,
@@ -272,14 +277,16 @@ class Optimizer(ABC):
 
         Raises:
             OptimizerError: unreadable bytes, another optimizer's state, a state of a newer version, or one
-                made for another space, number of objectives or other options.
+                made for another space, number of objectives or other options. Options that are not given
+                are those of the state, whatever the defaults are now.
         """
         meta, arrays = state.load(data)
         if meta.get("name") != cls.name:
             raise OptimizerError(f"This is a state of optimizer {meta.get('name')!r}, not of {cls.name!r}.")
         migrate(meta, arrays, cls.name, cls.format_version, cls.migrations)
-        new = cls(space, n_objectives, options, meta["seed"])
-        new._check_same(meta)
+        check_same(meta, space, n_objectives)
+        going_on = stored_options(cls.name, cls.Options, meta["options"], options)
+        new = cls(space, n_objectives, going_on, meta["seed"])
         new._rng.bit_generator.state = meta["rng"]
         new._next_id, new._told, new._failed = meta["next_id"], meta["told"], meta["failed"]
         new._observed = meta["observed"]
@@ -358,10 +365,6 @@ class Optimizer(ABC):
             {name: [one.measures.get(name) for one in evaluated] for name in names},
         )
 
-    def _remember_and_learn(self, told: Told) -> None:
-        self._remember(told)
-        self._learn(told)
-
     def _remember(self, told: Told) -> None:
         if self.n_objectives == 1:
             self._elite.admit(told.ids, told.genomes, told.losses[:, 0])
@@ -373,26 +376,6 @@ class Optimizer(ABC):
         revised = None if losses is None else self._elite.again(origin, losses[0])
         if revised is not None:
             self._revise(origin, *revised)
-
-    def _check_same(self, meta: Mapping[str, Any]) -> None:
-        if meta["space"] != _fingerprint(self.space):
-            raise OptimizerError(f"This state of {self.name} was made for another search space.")
-        if meta["n_objectives"] != self.n_objectives:
-            raise OptimizerError(
-                f"This state of {self.name} was made for another number of objectives: "
-                f"{meta['n_objectives']}, now {self.n_objectives}."
-            )
-        now = self.options.model_dump(mode="json")
-        # An option that a later release adds has its default, which must mean the behaviour before it.
-        other = {key: value for key, value in meta["options"].items() if key in now and now[key] != value}
-        if other:
-            raise OptimizerError(f"This state of {self.name} was made with the options {other}, now {now}.")
-
-
-def _fingerprint(space: Space) -> str:
-    # PostgreSQL's jsonb turns 1e22 into a whole number, which is the same parameter all the same.
-    numbers_alike = json.loads(json.dumps(space.to_json()), parse_int=float)
-    return hashlib.sha256(json.dumps(numbers_alike, sort_keys=True).encode()).hexdigest()
 
 
 def _rows(rows: Any, columns: int) -> FloatArray:

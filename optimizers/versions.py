@@ -5,6 +5,8 @@ A state has two versions: that of what all optimizers share, and that of the opt
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,6 +16,7 @@ import numpy.typing as npt
 from optimizers import OptimizerError
 from optimizers.elite import Elite
 from optimizers.pareto import Front
+from optimizers.space import Space
 
 Arrays = dict[str, npt.NDArray[Any]]
 Migration = Callable[[dict[str, Any], Arrays], None]
@@ -45,6 +48,25 @@ def migrate(
     for key in [key for key in arrays if key.startswith("own.")]:
         del arrays[key]
     arrays |= {f"own.{key}": array for key, array in own.items()}
+
+
+def check_same(meta: Mapping[str, Any], space: Space, n_objectives: int) -> None:
+    """Raise OptimizerError unless a state was made for this problem."""
+    name = meta["name"]
+    if meta["space"] != fingerprint(space):
+        raise OptimizerError(f"This state of {name} was made for another search space.")
+    if meta["n_objectives"] != n_objectives:
+        raise OptimizerError(
+            f"This state of {name} was made for another number of objectives: "
+            f"{meta['n_objectives']}, now {n_objectives}."
+        )
+
+
+def fingerprint(space: Space) -> str:
+    """SHA-256 of a space."""
+    # PostgreSQL's jsonb turns 1e22 into a whole number, which is the same parameter all the same.
+    numbers_alike = json.loads(json.dumps(space.to_json()), parse_int=float)
+    return hashlib.sha256(json.dumps(numbers_alike, sort_keys=True).encode()).hexdigest()
 
 
 def part(arrays: Arrays, prefix: str) -> Arrays:

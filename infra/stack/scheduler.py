@@ -21,8 +21,8 @@ MODULES = (
     "l2l_tasks.tracking",
     "l2l_tasks.tracking.drain",
     "l2l_tasks.tracking.artifacts",
-    "optimizers.cmaes",
-    "optimizers.genetic",
+    "optimizers.cma.cmaes",
+    "optimizers.population.genetic",
 )
 
 

@@ -15,7 +15,9 @@ import optimizers
 from optimizers.base import Evaluated, Observation, Optimizer, Suggestion
 from optimizers.space import Categorical, Fixed, Float, Int, Ordinal, Space
 
-REQUIRED: dict[str, dict[str, Any]] = {}
+REQUIRED: dict[str, dict[str, Any]] = {
+    "gest": {"generator": "tests.optimizers.gest_generators:Climber"},
+}
 """Options of optimizers that have some without a default."""
 
 Loss = Callable[[npt.NDArray[np.float64]], float]

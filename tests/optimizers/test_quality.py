@@ -31,7 +31,7 @@ FACTOR = 1.25  # evaluations of the own CMA-ES, at most, per evaluation of the b
 
 
 def own(dimension: int, batch: int, seed: int) -> AskTell:
-    optimizer = fresh("cmaes", box(dimension, BOUND), seed)
+    optimizer = fresh("cmaes", box(dimension, BOUND), seed, sigma=SIGMA / (2 * BOUND))
     ids: list[int] = []
 
     def ask() -> Points:

@@ -15,12 +15,15 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_names_and_classes() -> None:
-    assert optimizers.names() == ["cmaes", "genetic", "random", "sobol"]
+    assert {"cmaes", "genetic", "nsga2", "random"} < set(optimizers.names())
+    assert optimizers.names() == sorted(optimizers.names())
     assert [optimizers.get(name).name for name in optimizers.names()] == optimizers.names()
 
 
 def test_unknown_name_is_explained() -> None:
-    with pytest.raises(OptimizerError, match=r"no optimizer 'cma-es'\. Did you mean 'cmaes'\? Known: cm"):
+    with pytest.raises(
+        OptimizerError, match=r"no optimizer 'cma-es'\. Did you mean 'cmaes'\? Known: bay"
+    ):
         optimizers.get("cma-es")
     with pytest.raises(OptimizerError, match=r"no optimizer 'xyz'\. Known"):
         optimizers.get("xyz")

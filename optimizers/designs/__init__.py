@@ -1,0 +1,1 @@
+"""Designs: individuals that do not depend on what was told."""

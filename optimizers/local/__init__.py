@@ -1,0 +1,1 @@
+"""Methods that go on from where they are: annealing, tempering, gradients, ensemble Kalman inversion."""

@@ -1,0 +1,1 @@
+"""Methods that fit a model of the loss: Bayesian optimization, Parzen estimators."""

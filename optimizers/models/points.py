@@ -1,0 +1,43 @@
+"""Sets of points of the unit cube, for optimizers that model the loss."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.stats import qmc
+
+from optimizers.base import FloatArray, IntArray
+from optimizers.space import Space
+
+
+def first_points(space: Space, seed: list[int], first: int, n: int) -> FloatArray:
+    """Points `first` to `first + n - 1` of a scrambled Sobol sequence, shape (n, dimension)."""
+    sequence = qmc.Sobol(space.dimension, scramble=True, rng=np.random.default_rng(seed))
+    if first:  # scipy cannot skip 0 points
+        sequence.fast_forward(first)
+        return np.asarray(sequence.random(n))
+    # scipy warns when the first draw is no power of two; a first draw of one is.
+    points = [sequence.random(1)]
+    if n > 1:
+        points.append(sequence.random(n - 1))
+    return np.concatenate(points)
+
+
+def unknown(points: FloatArray, known: FloatArray) -> FloatArray:
+    """The different rows of `points` that are no rows of `known`, in the order of `points`."""
+    seen = {row.tobytes() for row in known}
+    kept = []
+    for i, row in enumerate(points):
+        key = row.tobytes()
+        if key not in seen:
+            seen.add(key)
+            kept.append(i)
+    return points[kept]
+
+
+def best_and_newest(losses: FloatArray, number: int) -> IntArray:
+    """Ascending rows of the better half of `number` with the lowest losses, and else of the newest."""
+    if len(losses) <= number:
+        return np.arange(len(losses))
+    best = np.argsort(losses, kind="stable")[: number // 2]
+    others = np.setdiff1d(np.arange(len(losses)), best)
+    return np.sort(np.concatenate([best, others[-(number - len(best)) :]]))

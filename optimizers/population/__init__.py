@@ -1,0 +1,1 @@
+"""Methods that keep a population: genetic, differential evolution, swarms, several objectives, diversity."""
