@@ -1,0 +1,1 @@
+"""Programs that measure: what Airflow costs, and how good the optimizers are."""
