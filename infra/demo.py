@@ -22,6 +22,7 @@ from infra.stack.layout import Layout
 from l2l_tasks import settings
 from l2l_tasks.airflow_client import AirflowClient
 from l2l_tasks.errors import L2LError
+from l2l_tasks.mlflow_pages import VIEW
 from l2l_tasks.store import campaigns, generations, workers
 from l2l_tasks.store.campaigns import Campaign
 from l2l_tasks.store.engine import connect
@@ -202,7 +203,7 @@ def _run_page(mlflow: str, run_id: str | None) -> str:
     try:
         url = f"{mlflow}/api/2.0/mlflow/runs/get"
         answer = requests.get(url, params={"run_id": run_id}, auth=account, timeout=30)
-        return f"/#/experiments/{answer.json()['run']['info']['experiment_id']}/runs/{run_id}"
+        return f"/#/experiments/{answer.json()['run']['info']['experiment_id']}/runs/{run_id}?{VIEW}"
     except (requests.RequestException, KeyError):
         return ""
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import re
 import types
-from collections.abc import Iterable
-from typing import Any, Union, get_args, get_origin
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
 from l2l_tasks.spec_yaml import Loc, Problem
 
+M = TypeVar("M", bound=BaseModel)
+
+# Each round drops what is wrong; one more shows what pydantic checks only where all else is right.
+_ROUNDS = 10
 _MAPPING = "expected `key: value` lines"
 _SIMPLE = {
     "int_type": "expected a whole number",
@@ -38,10 +44,93 @@ def problems_of(error: ValidationError, model: type[BaseModel]) -> list[Problem]
     return [Problem(tuple(e["loc"]), _message(e, model)) for e in error.errors(include_url=False)]
 
 
+@dataclass(frozen=True)
+class Salvage(Generic[M]):
+    """What could be read of values with mistakes.
+
+    Attributes:
+        model: what is right, without the rest; None when too little is right.
+        problems: every mistake, each once.
+        lacking: places whose values were dropped: the model holds a default or a stand-in there.
+    """
+
+    model: M | None
+    problems: list[Problem]
+    lacking: frozenset[Loc]
+
+
+def salvage(
+    model: type[M],
+    value: Mapping[str, Any],
+    stand_ins: Mapping[Loc, tuple[Loc, Any]],
+    unread: Iterable[Loc] = (),
+) -> Salvage[M]:
+    """Validate, drop what is wrong, and validate the rest, until all mistakes are known.
+
+    Args:
+        model: what the values should be.
+        value: the values.
+        stand_ins: for places that something else depends on: what is to be replaced when their value is
+            dropped (the place or a section round it), and by what, so that nothing else is wrong then.
+        unread: places whose values are wrong already for another reason.
+    """
+    left, problems = copy.deepcopy(dict(value)), list[Problem]()
+    lacking = {_drop(left, loc, stand_ins) for loc in unread}
+    for _ in range(_ROUNDS):
+        try:
+            return Salvage(model.model_validate(left), problems, frozenset(lacking))
+        except ValidationError as error:
+            found, meant = problems_of(error, model), _meant(error, model, left)
+        found = [p for p in found if p.loc not in meant]
+        problems += found
+        lacking |= {_drop(left, loc, stand_ins) for loc in (*meant, *(p.loc for p in found))}
+        if () in lacking:
+            break
+    return Salvage(None, problems, frozenset(lacking))
+
+
+def _drop(values: dict[str, Any], loc: Loc, stand_ins: Mapping[Loc, tuple[Loc, Any]]) -> Loc:
+    """Remove the value at a place, in a list the whole list; the place of what was removed."""
+    sections: list[dict[str | int, Any]] = []
+    step: Any = values
+    while isinstance(step, dict) and len(sections) < len(loc):
+        sections.append(step)
+        step = step.get(loc[len(sections) - 1])
+    place = loc[: len(sections)]
+    if place in stand_ins:
+        where, value = stand_ins[place]
+        sections[len(where) - 1][where[-1]] = copy.deepcopy(value)
+    elif place:
+        sections[-1].pop(place[-1], None)
+    return place
+
+
+def _meant(error: ValidationError, model: type[BaseModel], values: Mapping[str, Any]) -> list[Loc]:
+    """Absent keys that misspelt ones stand for: that they are missing is no mistake of its own."""
+    found: list[Loc] = []
+    for e in error.errors(include_url=False):
+        if e["type"] != "extra_forbidden":
+            continue
+        *path, key = e["loc"]
+        section: Any = values
+        for step in path:
+            section = section[step]
+        close = closest(str(key), keys_of(section_at(model, tuple(path)) or model))
+        if close is not None and close not in section:
+            found.append((*path, close))
+    return found
+
+
+def closest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that is most like `word`, if one is."""
+    close = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
+    return close[0] if close else None
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?` when a known word is close, else nothing."""
-    close = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    close = closest(word, known)
+    return f"; did you mean {close!r}?" if close else ""
 
 
 def keys_of(model: type[BaseModel]) -> list[str]:

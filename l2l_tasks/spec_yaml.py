@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,10 @@ class Source:
         """`file:line: field: what is wrong, what is allowed`."""
         place = f"{problem.field}: " if problem.loc else ""
         return f"{self.name}:{self.line(problem.loc)}: {place}{problem.message}"
+
+    def texts(self, problems: Iterable[Problem]) -> list[str]:
+        """`text` of each problem once, in the order of the lines."""
+        return [self.text(p) for p in sorted(dict.fromkeys(problems), key=lambda p: self.line(p.loc))]
 
 
 @dataclass(frozen=True)

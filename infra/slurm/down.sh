@@ -2,7 +2,7 @@
 # Stops what up.sh started, by pid, newest layer first. Idempotent.
 #
 #   infra/slurm/down.sh         stop; jobs, accounting and keys are kept for the next up.sh
-#   infra/slurm/down.sh wipe    stop, then delete the folder and the account
+#   infra/slurm/down.sh wipe    stop, then delete the folder and the account, and those of the tests' own lab
 #
 # Knobs: LAB, LAB_LOGIN, as for up.sh.
 set -euo pipefail
@@ -53,7 +53,9 @@ wipe() {
     if [ -d "$group" ]; then find "$group" -depth -type d -exec rmdir {} \; 2>/dev/null || true; fi
   done
   rm -rf --one-file-system "${LAB:?}"
-  say "wiped"
+  say "wiped $LAB"
+  # The lab that tests break things in (tests/support/slurm.py).
+  if [ -d "$LAB-faults" ]; then LAB="$LAB-faults" LAB_LOGIN="$LAB_LOGIN-faults" "$here/down.sh" wipe; fi
 }
 
 case ${1:-} in

@@ -15,7 +15,7 @@ from l2l_tasks.errors import L2LError
 
 
 def main() -> int:
-    """Exit status 0 when it worked (status: when everything is healthy), else 1."""
+    """Exit status 0 when it worked (status: when nothing is ill), else 1."""
     parser = argparse.ArgumentParser(prog="python -m infra.stack", description=__doc__)
     parser.add_argument("action", choices=["up", "status", "restart", "down", "clean"])
     parser.add_argument("component", nargs="?", choices=list(COMPONENTS), help="for restart")
@@ -52,11 +52,11 @@ def show(layout: Layout) -> None:
 
 
 def status(layout: Layout) -> int:
-    """A line for each component; 0 when all are healthy."""
+    """A line for each component; 0 when all are healthy, or when the stack is down."""
     states = Supervisor(layout).states()
     if not states:
         print("the stack is down (make up)")
-        return 1
+        return 0
     report = health.check(layout)
     for name in COMPONENTS:
         state = states[name]

@@ -1,14 +1,19 @@
 """Restarts a component that runs but does not work: `python -m infra.stack.watchdog`, one of the components.
 
+Once a day it removes the logs of Airflow's tasks that nobody has written to for months.
+
 The supervisor sees only that processes exist. A scheduler that hangs, say on a lost connection, would halt
 every campaign until somebody looks.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from infra.stack import health
 from infra.stack.components import COMPONENTS
@@ -18,6 +23,8 @@ from infra.stack.supervisor import Supervisor, SupervisorError
 LOOK_EVERY = 10.0  # seconds
 # Longer than a start takes on a busy machine, and than Airflow needs to miss a heartbeat.
 PATIENCE = 240.0
+DAY = 86400.0
+KEEP_LOGS = 90 * DAY
 
 
 @dataclass
@@ -61,11 +68,25 @@ def look_after(layout: Layout, patience: Patience) -> list[str]:
     return due
 
 
+def forget_logs(folder: Path, before: float) -> None:
+    """Remove files, and empty folders, below `folder` that were last written `before` (s since the epoch)."""
+    for place, _, files in os.walk(folder, topdown=False):
+        inside = Path(place)
+        for path in (*(inside / name for name in files), *([inside] if inside != folder else [])):
+            with suppress(OSError):  # a folder that is not empty, or something that is gone already
+                if path.lstat().st_mtime < before:
+                    path.rmdir() if path == inside else path.unlink()
+
+
 def main() -> None:
     """Watch until told to stop."""
     layout, patience = Layout.of_settings(), Patience(PATIENCE)
+    tidy_at = time.monotonic()
     while True:
         look_after(layout, patience)
+        if time.monotonic() >= tidy_at:
+            forget_logs(layout.logs / "airflow", time.time() - KEEP_LOGS)
+            tidy_at = time.monotonic() + DAY
         time.sleep(LOOK_EVERY)
 
 

@@ -1,11 +1,14 @@
-"""Whom the watchdog restarts, as a function of what it sees."""
+"""Whom the watchdog restarts, as a function of what it sees; which logs it removes."""
 
 from __future__ import annotations
+
+import os
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.stack.watchdog import Patience
+from infra.stack.watchdog import Patience, forget_logs
 
 NAMES = ["postgres", "api-server", "scheduler", "dag-processor", "triggerer", "mlflow"]
 REPORTS = st.fixed_dictionaries({name: st.sampled_from(["healthy", "no connection"]) for name in NAMES})
@@ -55,3 +58,26 @@ def test_never_the_healthy_never_early(looks: list[tuple[dict[str, str], float]]
             recent = [states for at, states in seen if at >= now - 50.0]
             assert all(states[name] != "healthy" for states in recent)
             assert seen[0][0] <= now - 50.0
+
+
+def test_only_old_logs_are_removed(tmp_path: Path) -> None:
+    """An old folder stays while it holds something, and nothing behind a link is touched."""
+    logs, elsewhere = tmp_path / "logs", tmp_path / "elsewhere"
+    old, new = logs / "dag_id=a" / "run_id=1", logs / "dag_id=a" / "run_id=2"
+    for folder in (old, new, elsewhere, logs / "empty"):
+        folder.mkdir(parents=True)
+    for file in (old / "attempt=1.log", new / "attempt=1.log", new / "attempt=2.log", elsewhere / "kept.log"):
+        file.write_text("x")
+    (logs / "latest").symlink_to(elsewhere)
+    for path in (new / "attempt=1.log", new, old / "attempt=1.log", elsewhere / "kept.log", logs / "empty"):
+        os.utime(path, (1000.0, 1000.0))
+    forget_logs(logs, 2000.0)
+    assert [path.name for path in logs.rglob("*.log")] == ["attempt=2.log"]
+    assert (logs / "latest" / "kept.log").exists()
+    assert not (logs / "empty").exists()
+    os.utime(old, (1000.0, 1000.0))
+    forget_logs(logs, 2000.0)
+    assert not old.exists()
+    os.utime(logs, (1000.0, 1000.0))
+    forget_logs(logs / "nowhere", 2000.0)
+    assert logs.exists()

@@ -96,11 +96,11 @@ _SECTION_VALUES = st.fixed_dictionaries(
             },
         ),
         "parameters": st.dictionaries(
-            st.text(min_size=1, max_size=8),
+            _STORABLE.filter(bool),
             st.floats(allow_nan=False, allow_infinity=False)
             | st.lists(st.integers(-5, 5), max_size=3)
             | st.just({"low": -1.0, "high": 1.5})
-            | st.text(max_size=5),
+            | _STORABLE,
             max_size=4,
         ),
     },
@@ -196,21 +196,57 @@ def test_missing_parts_are_named(tmp_path: Path, key: str) -> None:
     assert "is missing" in problem["what"]
 
 
-def test_unknown_names_are_reported_beside_other_mistakes(tmp_path: Path) -> None:
-    document = changed(("optimizee", "name"), "spere")
-    document["optimizer"]["name"] = "cmase"
-    document["seed"] = -1
-    found = {match["field"]: match["what"] for match in problems(tmp_path, text_of(document))}
-    assert "did you mean 'sphere'" in found["optimizee.name"]
-    assert "did you mean 'cmaes'" in found["optimizer.name"]
-    assert "seed" in found
-
-
 def test_timeout_must_fit_into_a_worker(tmp_path: Path) -> None:
     text = text_of(changed(("execution", "timeout"), "31m"))
     (problem,) = problems(tmp_path, text)
     assert int(problem["line"]) == line_of(text, ("execution",))
     assert "lifetime of a worker" in problem["what"]
+
+
+def test_mistakes_hidden_by_others_are_found_too(tmp_path: Path) -> None:
+    """pydantic compares the fields of a section only when each of them is right."""
+    document = changed(("execution", "timeout"), "31m")
+    document["resources"]["cpus"] = 0
+    document["budget"] = {"target": "low"}
+    document["resources"]["extra"] = {"-n": "1", "--array": "1"}
+    found = {match["field"]: match["what"] for match in problems(tmp_path, text_of(document))}
+    assert list(found) == ["budget", "budget.target", "resources.cpus", "resources.extra", "execution"]
+    assert "at least one of generations" in found["budget"]
+    assert "'-n'" in found["resources.extra"]
+    assert "--array is set by l2l" in found["resources.extra"]
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"budget": {"generations": "ten"}}, "budget.generations"),
+        ({"budget": {"generation": 10}}, "budget.generation"),
+        ({"budget": 10}, "budget"),
+        ({"optimizee": {"nmae": "sphere"}}, "optimizee.nmae"),
+        ({"optimizee": {"class": "no class", "path": "."}}, "optimizee.class"),
+        ({"optimizer": {"nam": "cmaes"}}, "optimizer.nam"),
+        ({"optimizer": {"name": 3}}, "optimizer.name"),
+        ({"resources": {"time": "soon"}, "execution": {"timeout": "9h"}}, "resources.time"),
+        ({"resources": 3, "execution": {"timeout": "9h"}}, "resources"),
+        ({"execution": {"batch": "ten", "in_flight": 3}}, "execution.batch"),
+        ({"tags": [3, "a"]}, "tags.0"),
+    ],
+)
+def test_one_mistake_is_one_problem(tmp_path: Path, change: dict[str, Any], field: str) -> None:
+    """What is dropped because it is wrong is not missed afterwards."""
+    assert [match["field"] for match in problems(tmp_path, text_of({**MINIMAL, **change}))] == [field]
+
+
+def test_what_is_no_yaml_value_is_one_problem(tmp_path: Path) -> None:
+    text = text_of(MINIMAL).replace("name: cmaes", "name: !!python/name:os.system ''") + "seed: -1\n"
+    assert [match["field"] for match in problems(tmp_path, text)] == ["optimizer.name", "seed"]
+
+
+def test_a_misspelt_section_is_not_missing_too(tmp_path: Path) -> None:
+    document = {key if key != "optimizer" else "optimiser": value for key, value in MINIMAL.items()}
+    (problem,) = problems(tmp_path, text_of(document))
+    assert problem["field"] == "optimiser"
+    assert "did you mean 'optimizer'" in problem["what"]
 
 
 def test_empty_sections_mean_their_defaults(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import optimizers
-from l2l_tasks import validation
+from l2l_tasks import trial, validation
 from l2l_tasks.errors import SpecError
 from l2l_tasks.spec import CampaignSpec, load, load_with_source
 from tests.spec.documents import line_of, text_of
@@ -37,6 +37,7 @@ class Two(Optimizee):
         return Result([0.0])
 """
 OBJECTIVES = '(Objective("a"), Objective("b"))'
+ONE = {"objectives": '(Objective("a"),)'}
 SPACE = 'return Space({"a": Float(0.0, 1.0)})'
 DEEP = "__import__('functools').reduce(lambda inner, _: {'a': inner}, range(5000), {})"
 PARTS = {"start": "", "size": "3", "task": "{}", "objectives": OBJECTIVES, "init": "pass", "space": SPACE}
@@ -92,8 +93,16 @@ def test_prepares_what_a_campaign_needs(base: dict[str, Any]) -> None:
             "optimizer.options.sigm",
             "did you mean 'sigma'",
         ),
-        ({"optimizee": {"name": "sphere", "options": {"dim": 2}}}, "optimizee.options", "no option 'dim'"),
-        ({"optimizee": {"name": "sphere", "options": {"dimension": 0}}}, "optimizee.options", "at least 1"),
+        (
+            {"optimizee": {"name": "sphere", "options": {"dim": 2}}},
+            "optimizee.options.dim",
+            "no option 'dim'",
+        ),
+        (
+            {"optimizee": {"name": "sphere", "options": {"dimension": 0}}},
+            "optimizee.options.dimension",
+            "at least 1",
+        ),
         ({"parameters": {"y": 1.0}}, "parameters.y", "no such parameter"),
         ({"parameters": {"x": {"low": 50.0}}}, "parameters.x", "low"),
         ({"parameters": {"x": {"choices": [1, 2]}}}, "parameters.x", "choices"),
@@ -139,15 +148,15 @@ def test_all_problems_come_at_once(base: dict[str, Any]) -> None:
         ({}, "optimizer.name", "optimises one objective, the optimizee has 2 (a, b)"),
         ({"objectives": "()"}, "optimizee.class", "objectives"),
         ({"objectives": '(Objective("a"), Objective("a"))'}, "optimizee.class", "different names"),
-        ({"space": "raise KeyError('lost')"}, "optimizee.class", "space() raised KeyError"),
+        ({"space": "raise KeyError('lost')", **ONE}, "optimizee.class", "space() raised KeyError"),
         ({"objectives": "None"}, "optimizee.class", "sequence of Objective, got None"),
         ({"objectives": "('a', 'b')"}, "optimizee.class", "sequence of Objective"),
         ({"objectives": "Objective('a')"}, "optimizee.class", "sequence of Objective"),
         ({"objectives": r"(Objective('a\0'),)"}, "optimizee.class", "printable"),
         ({"objectives": "(Objective(3),)"}, "optimizee.class", "printable"),
-        ({"space": "return {'a': Float(0.0, 1.0)}"}, "optimizee.class", "must return a Space"),
-        ({"space": r"return Space({'a\0': Float(0.0, 1.0)})"}, "optimizee.class", "cannot be stored"),
-        ({"space": "raise SystemExit(0)"}, "optimizee.class", "space() raised SystemExit"),
+        ({"space": "return {'a': Float(0.0, 1.0)}", **ONE}, "optimizee.class", "must return a Space"),
+        ({"space": r"return Space({'a\0': Float(0.0, 1.0)})", **ONE}, "optimizee.class", "cannot be stored"),
+        ({"space": "raise SystemExit(0)", **ONE}, "optimizee.class", "space() raised SystemExit"),
         ({"start": "raise SystemExit(0)"}, "optimizee.class", "SystemExit"),
         ({"init": "raise SystemExit(0)"}, "optimizee.class", "constructor raised SystemExit"),
         ({"size": "'3'", "objectives": '(Objective("a"),)'}, "tasks", "size must be a whole number"),
@@ -186,6 +195,103 @@ def test_deep_problems_have_lines_too(base: dict[str, Any], tmp_path: Path) -> N
     assert starts == {f"{file}:{line_of(text, loc)}" for loc in (("parameters", "y"), ("site",))}
     with pytest.raises(SpecError, match="campaign deep: site: "):
         validation.build(spec, tmp_path)
+
+
+def fields_of(document: dict[str, Any], folder: Path) -> list[str]:
+    """The fields of all problems of a file, in the order of the report."""
+    file = folder / "c.yaml"
+    file.write_text(text_of(document))
+    with pytest.raises(SpecError) as caught:
+        validation.load(file)
+    return [problem.split(": ")[1] for problem in caught.value.problems]
+
+
+def test_deep_mistakes_are_found_beside_others(base: dict[str, Any], tmp_path: Path) -> None:
+    base["optimizee"] = {"name": "spere", "option": {}}
+    base["optimizer"] = {"name": "cmase"}
+    base |= {"site": "nowhere", "seed": -1, "execution": {"batch": 10**7, "linger": "x"}}
+    assert fields_of(base, tmp_path) == [
+        "optimizee.name", "optimizee.option", "optimizer.name", "site", "seed",
+        "execution.batch", "execution.linger",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "fields"),
+    [
+        ({"optimizee": {"name": "sphere", "options": {"dim": 3}}}, ["optimizee.options.dim"]),
+        (
+            {"optimizee": {"name": "sphere", "options": {"dimension": 0, "noise": -1, "run_tim": 1}}},
+            ["optimizee.options.dimension", "optimizee.options.noise", "optimizee.options.run_tim"],
+        ),
+        (
+            {"optimizee": {"name": "sphere", "options": {"dimension": float("nan")}}},
+            ["optimizee.options.dimension"],
+        ),
+        ({"optimizer": {"name": "cmaes", "options": {"sigma": "x"}}}, ["optimizer.options.sigma"]),
+        ({"optimizer": {"options": {"sigma": "x"}}}, ["optimizer.name"]),
+    ],
+)
+def test_a_mistake_is_not_the_cause_of_others(
+    base: dict[str, Any], tmp_path: Path, change: dict[str, Any], fields: list[str]
+) -> None:
+    """Three elements need the dimension 3; without what is wrong, it is another."""
+    base |= {"parameters": {"x": [1.0, 2.0, 3.0]}, "tasks": {"per_individual": 1}} | change
+    if "optimizer" in change:
+        del base["parameters"]
+    assert sorted(fields_of(base, tmp_path)) == fields
+
+
+def test_misspelt_parameters_are_named_beside_wrong_options(base: dict[str, Any], tmp_path: Path) -> None:
+    base |= {"optimizee": {"name": "sphere", "options": {"dim": 3}}, "parameters": {"xx": 1.0, "other": 2.0}}
+    assert fields_of(base, tmp_path) == ["optimizee.options.dim", "parameters.xx"]
+
+
+def test_options_that_contradict_each_other_are_one_mistake(base: dict[str, Any], tmp_path: Path) -> None:
+    text = text_with({**ONE, "init": "pass"}).replace(
+        "def __init__(self):",
+        "def __init__(self, low=0, high=9):\n        if low >= high: raise ValueError('low, high')",
+    )
+    (tmp_path / "two.py").write_text(text)
+    base |= {
+        "optimizee": {"class": "two:Two", "path": ".", "options": {"low": 3, "high": 2}},
+        "parameters": {},
+    }
+    assert fields_of(base, tmp_path) == ["optimizee.options"]
+
+
+@pytest.mark.parametrize(
+    ("start", "what"),
+    [
+        ("import os; os._exit(0)", "ends the process with exit status 0"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "ends the process by signal 11"),
+        ("import time; time.sleep(600)", "does not end within 10 s"),
+    ],
+)
+def test_code_that_ends_or_keeps_the_process_is_explained(
+    base: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: str, what: str
+) -> None:
+    monkeypatch.setattr(trial, "PATIENCE", 10.0)
+    (tmp_path / "two.py").write_text(text_with({**ONE, "start": start}))
+    base |= {"optimizee": {"class": "two:Two", "path": "."}, "seed": -1}
+    file = tmp_path / "c.yaml"
+    file.write_text(text_of(base))
+    with pytest.raises(SpecError) as caught:
+        validation.load(file, carefully=True)
+    own, seed = caught.value.problems
+    assert f"optimizee.class: importing or making it {what}" in own
+    assert "seed: must be at least 0" in seed
+
+
+def test_code_that_behaves_is_tried_and_then_made(base: dict[str, Any], tmp_path: Path) -> None:
+    """Also when it prints more than a pipe holds."""
+    start = "print('x' * 10**6); open(__file__ + '.made', 'a').write('x')"
+    (tmp_path / "two.py").write_text(text_with({**ONE, "start": start}))
+    base |= {"optimizee": {"class": "two:Two", "path": "."}}
+    file = tmp_path / "c.yaml"
+    file.write_text(text_of(base))
+    assert validation.load(file, carefully=True).space.names == ("a",)
+    assert (tmp_path / "two.py.made").read_text() == "xx"
 
 
 @pytest.mark.parametrize("file", sorted(CAMPAIGNS.glob("*.yaml")), ids=lambda file: str(file.stem))
