@@ -46,7 +46,7 @@ GUIDE = """\
 **log** sends the generation to MLflow.
 
 - To start a campaign: *Trigger*. Several may run at once; the run ids tell them apart (CAMPAIGN__g00012).
-- To look at one: *Details* of its tasks links to its run in MLflow (choose *Model training* there).
+- To look at one: *Details* of its tasks links to its run in MLflow.
 - To pause its campaigns, pause this DAG.
 - To stop a campaign, mark its **wait** as failed: that cancels its jobs.
 

@@ -14,9 +14,10 @@ from airflow.sdk import BaseOperator, BaseOperatorLink, BaseSensorOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, DagRunTriggerException
 from airflow.triggers.base import StartTriggerArgs
 
-from l2l_tasks import dag_campaign, dag_names, dag_params, settings
+from l2l_tasks import dag_campaign, dag_names, dag_params
 from l2l_tasks.dag_campaign import Place
 from l2l_tasks.errors import TrackingError, UserError
+from l2l_tasks.mlflow_pages import run_page
 from l2l_tasks.spec import load
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from airflow.sdk.types import TaskInstanceKey
 
     from l2l_tasks.context import Context as Connections
-    from l2l_tasks.store.campaigns import Campaign
 
 T = TypeVar("T")
 
@@ -54,14 +54,6 @@ class NextGenerationLink(BaseOperatorLink):
         return str(build_airflow_dagrun_url(dag_id=ti_key.dag_id, run_id=run_id))
 
 
-def mlflow_url(campaign: Campaign) -> str:
-    """Page of a campaign's MLflow run, empty when it has none or MLflow's address is not known."""
-    base = settings.value("L2L_MLFLOW_URL") or settings.value("MLFLOW_TRACKING_URI") or ""
-    if not campaign.mlflow_run_id or not base.startswith("http"):
-        return ""
-    return f"{base.rstrip('/')}/#/runs/{campaign.mlflow_run_id}"
-
-
 class _Step:
     """What the tasks have in common: their place, their connections, the meaning of errors."""
 
@@ -74,7 +66,7 @@ class _Step:
             place = self.guarded(ctx, context, None, lambda: self._place(ctx, context))
             self.log.info("campaign %s, generation %s", place.campaign, place.generation)
             result = self.guarded(ctx, context, place.campaign, lambda: step(ctx, place))
-            self.mlflow_url = mlflow_url(dag_campaign.campaign_row(ctx, place.campaign))
+            self.mlflow_url = run_page(dag_campaign.campaign_row(ctx, place.campaign).mlflow_run_id)
             return result
 
     def guarded(self, ctx: Connections, context: Context, campaign: str | None, step: Callable[[], T]) -> T:

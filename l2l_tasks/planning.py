@@ -16,6 +16,8 @@ from typing import Any, Literal
 Direction = Literal["minimize", "maximize"]
 Status = Literal["ok", "failed", "infeasible"]
 
+_LARGEST_EXCESS = 1e300  # sums of these are finite
+
 
 @dataclass(frozen=True)
 class TaskPlan:
@@ -30,16 +32,34 @@ class TaskPlan:
         """Evaluations per individual."""
         return self.per_individual * self.repeats
 
-    def indices(self, generation: int) -> list[int]:
-        """Task indices of one generation: all its individuals see the same tasks, so they compare."""
-        first = generation * self.per_individual if self.fresh else 0
-        return list(range(first, first + self.per_individual))
+    def indices(self, generation: int, tasks: tuple[int, int] | None = None) -> list[int]:
+        """Task indices of one generation: all its individuals see the same tasks, so they compare.
+
+        `tasks` (first, number) chooses some of them.
+
+        Raises:
+            ValueError: there are not so many, or they are other tasks in every generation.
+        """
+        start = generation * self.per_individual if self.fresh else 0
+        first, number = tasks or (0, self.per_individual)
+        if tasks is not None and self.fresh:
+            raise ValueError(f"tasks {first} to {first + number - 1} need tasks.fresh: false")
+        if first < 0 or number < 1 or first + number > self.per_individual:
+            raise ValueError(
+                f"tasks {first} to {first + number - 1} need tasks.per_individual: {first + number} or more"
+            )
+        return list(range(start + first, start + first + number))
 
 
 def evaluation_seed(campaign_seed: int, individual: int, task: int, repeat: int) -> int:
     """Seed of one evaluation, in 1 … 2**31 - 1 (NEST refuses 0), a function of its place only."""
     text = f"{campaign_seed}/{individual}/{task}/{repeat}".encode()
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") % (2**31 - 1) + 1
+
+
+def optimizer_seed(campaign_seed: int, version: int) -> int:
+    """Seed of the optimizer that a version of the specification brought: another one draws other points."""
+    return campaign_seed if version == 1 else evaluation_seed(campaign_seed, version, -1, -1)
 
 
 def bundle_name(generation: int, individual: int, offset: int, evaluations: int, size: int) -> str:
@@ -92,12 +112,16 @@ def aggregate(values: Sequence[Sequence[float]], how: str, directions: Sequence[
 
 @dataclass(frozen=True)
 class Told:
-    """An individual with its verdict, as the optimizer is told."""
+    """An individual with its verdict, as the optimizer is told.
+
+    `violation`: how far an infeasible one is from being feasible, > 0; None when that is not known.
+    """
 
     index: int
     params: Mapping[str, Any]
     status: Status
     fitness: list[float] | None
+    violation: float | None = None
 
 
 def judge(
@@ -123,6 +147,26 @@ def judge(
     return Told(index, params, "ok", aggregate([f for _, f in outcomes if f is not None], how, directions))
 
 
+def excesses(
+    metrics: Mapping[str, Sequence[float]], limits: Mapping[str, Mapping[str, float]]
+) -> dict[str, float]:
+    """By how much the means of metrics break their limits (`low`, `high`), in parts of the limit.
+
+    Only those that do; a limit of 0 counts as 1.
+    """
+    found = {}
+    for name, limit in limits.items():
+        mean = _mean(metrics[name])
+        beyond = [
+            (sign * mean - sign * limit[side]) / (abs(limit[side]) or 1.0)
+            for side, sign in (("low", -1.0), ("high", 1.0))
+            if side in limit and sign * mean > sign * limit[side]
+        ]
+        if beyond:
+            found[name] = min(max(beyond), _LARGEST_EXCESS)
+    return found
+
+
 def canonical(value: Any) -> str:
     """JSON text that is the same for equal values."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -130,7 +174,10 @@ def canonical(value: Any) -> str:
 
 def told_sha256(previous: str | None, told: Sequence[Told]) -> str:
     """Fingerprint of the told sequence up to here: equal only if every generation was told the same."""
-    rows = [[t.index, dict(t.params), t.status, t.fitness] for t in told]
+    rows = [
+        [t.index, dict(t.params), t.status, t.fitness, *([] if t.violation is None else [t.violation])]
+        for t in told
+    ]
     return hashlib.sha256(canonical([previous, rows]).encode()).hexdigest()
 
 
@@ -140,22 +187,17 @@ class Progress:
 
     Attributes:
         evaluations: final evaluations so far.
-        best: best individual so far (`index`, `params`, `fitness`), by the first objective.
-        stagnant: generations since `best` last changed.
+        best: best individual so far (`index`, `params`, `fitness`).
+        stagnant: generations since another individual became `best`.
     """
 
     evaluations: int = 0
     best: Mapping[str, Any] | None = None
     stagnant: int = 0
 
-    def advance(self, told: Sequence[Told], evaluations: int, direction: Direction) -> Progress:
-        """The progress after one more generation."""
-        sign = 1.0 if direction == "minimize" else -1.0
-        best = self.best
-        for t in told:
-            if t.fitness is not None and (best is None or sign * t.fitness[0] < sign * best["fitness"][0]):
-                best = {"index": t.index, "params": dict(t.params), "fitness": t.fitness}
-        changed = best is not self.best
+    def advance(self, best: Mapping[str, Any] | None, evaluations: int) -> Progress:
+        """The progress after one more generation, with the best individual as it is seen now."""
+        changed = best is not None and (self.best is None or best["index"] != self.best["index"])
         return Progress(self.evaluations + evaluations, best, 0 if changed else self.stagnant + 1)
 
     def to_json(self) -> dict[str, Any]:
@@ -164,6 +206,18 @@ class Progress:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Progress:
         return cls(int(data["evaluations"]), data["best"], int(data["stagnant"]))
+
+
+def best_of(
+    before: Mapping[str, Any] | None, told: Sequence[Told], direction: Direction
+) -> Mapping[str, Any] | None:
+    """The best individual by the first objective, as `Progress.best`: `before` or one of those told."""
+    sign = 1.0 if direction == "minimize" else -1.0
+    best = before
+    for t in told:
+        if t.fitness is not None and (best is None or sign * t.fitness[0] < sign * best["fitness"][0]):
+            best = {"index": t.index, "params": dict(t.params), "fitness": t.fitness}
+    return best
 
 
 @dataclass(frozen=True)
@@ -194,8 +248,9 @@ def decide(
     core_hours: float,
     wall_time: float,
     direction: Direction,
+    done: str | None = None,
 ) -> Decision:
-    """The decision after generation `generation` was told."""
+    """The decision after generation `generation` was told; `done`: why the optimizer has nothing left."""
     after = generation + 1
     best = None if progress.best is None else progress.best["fitness"][0]
     reached = (
@@ -222,6 +277,7 @@ def decide(
             budget.stagnation is not None and progress.stagnant >= budget.stagnation,
             f"no better individual for {progress.stagnant} generations",
         ),
+        (done is not None, f"the optimizer is done: {done}"),
     ]
     reason = next((text for hit, text in limits if hit), None)
     return Decision(reason is None, reason, after)

@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,7 +30,7 @@ from l2l_tasks.errors import (
 )
 from l2l_tasks.spec import CampaignSpec
 from l2l_tasks.steps import stored
-from l2l_tasks.store import generations
+from l2l_tasks.store import failures, generations
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -38,7 +39,7 @@ T = TypeVar("T")
 GIVE_UP_AFTER = 24 * 3600.0
 
 Progress = Callable[[str, dict[str, Any]], None]
-"""Called as progress(event, detail); events: begun, waiting, told, ended, tracking."""
+"""Called as progress(event, detail); events: begun, waiting, told, failed, ended, tracking."""
 
 
 def silent(_event: str, _detail: dict[str, Any]) -> None:
@@ -101,23 +102,28 @@ def _first_generation(ctx: Context, campaign_id: str) -> int:
 
 def _generation(ctx: Context, campaign_id: str, generation: int, progress: Progress) -> steps.Decision:
     _patiently(lambda: steps.submit(ctx, campaign_id, generation))
-    site = _patiently(lambda: _site(ctx, campaign_id))
     while True:
-        _patiently(lambda: _wait(ctx, campaign_id, generation, progress))
+        pause = _patiently(lambda: _wait(ctx, campaign_id, generation, progress))
         if _patiently(lambda: steps.collect(ctx, campaign_id, generation)):
             break
         # As many evaluations are done as a batch has, but not all of one batch: the wait would end at once.
-        time.sleep(ctx.profile(site).poll_interval)
+        time.sleep(pause)
     decision = _patiently(lambda: steps.update(ctx, campaign_id, generation))
     row = _patiently(lambda: _stored_generation(ctx, campaign_id, generation))
     if row is not None and row.told_at is not None:
-        progress("told", {"generation": generation, **(row.summary or {})})
+        summary = row.summary or {}
+        progress("told", {"generation": generation, **summary})
+        if not summary["status"].get("ok"):
+            _explain(ctx, campaign_id, generation, progress)
     return decision
 
 
-def _site(ctx: Context, campaign_id: str) -> str:
+def _explain(ctx: Context, campaign_id: str, generation: int, progress: Progress) -> None:
+    """Say why nothing succeeded in a generation."""
     with ctx.engine.begin() as connection:
-        return stored.get(connection, campaign_id).row.site
+        failure = failures.most_frequent(connection, campaign_id, generation)
+    if failure is not None:
+        progress("failed", asdict(failure))
 
 
 def _stored_generation(ctx: Context, campaign_id: str, generation: int) -> generations.Generation | None:
@@ -125,15 +131,22 @@ def _stored_generation(ctx: Context, campaign_id: str, generation: int) -> gener
         return generations.get(connection, campaign_id, generation)
 
 
-def _wait(ctx: Context, campaign_id: str, generation: int, progress: Progress) -> None:
-    """Poll the site until the generation can be collected or the campaign no longer runs."""
+def _wait(ctx: Context, campaign_id: str, generation: int, progress: Progress) -> float:
+    """Poll the site until the generation can be collected or the campaign no longer runs.
+
+    Returns:
+        Seconds to pause before the next look at the site.
+    """
+    pause = 0.0
     while (request := steps.remaining_target(ctx, campaign_id, generation)) is not None:
         client = ctx.site(request.site)
+        pause = client.profile.poll_interval
         asked = {"campaign": request.campaign, "workers": request.workers, "target": request.target}
         status = client.poll([asked], wait=client.profile.poll_interval)[campaign_id]
         progress("waiting", {"generation": generation, **status})
         if status["todo"] + status["running"] <= request.target or status.get("rejected"):
-            return
+            break
+    return pause
 
 
 def _log(ctx: Context, campaign_id: str, final: bool, progress: Progress) -> None:

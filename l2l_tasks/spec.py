@@ -10,7 +10,8 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -20,7 +21,6 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -28,14 +28,26 @@ from pydantic import (
 
 from l2l_tasks import spec_yaml
 from l2l_tasks.errors import SpecError
-from l2l_tasks.spec_problems import problems_of, shorten
-from l2l_tasks.spec_types import Duration, Memory, parse_cron
-from l2l_tasks.spec_yaml import Problem, Source
+from l2l_tasks.spec_problems import Salvage, salvage, shorten
+from l2l_tasks.spec_types import LONGEST, Duration, FromCampaign, Limits, Memory, parse_cron
+from l2l_tasks.spec_yaml import Loc, Problem, Source
 
-__all__ = ["CampaignSpec", "Problem", "Source", "apply_overrides", "json_schema", "load", "load_with_source"]
+__all__ = [
+    "CampaignSpec",
+    "Draft",
+    "Problem",
+    "Source",
+    "apply_overrides",
+    "draft",
+    "json_schema",
+    "load",
+    "load_with_source",
+]
 
 NOT_STORABLE = re.compile("[\x00\ud800-\udfff]")
 OVERRIDE_KEYS = ("low", "high", "log", "choices", "values", "default")
+ENDINGS = ("generations", "evaluations", "core_hours", "wall_time")
+"""The limits of a budget that are surely reached."""
 OWN_SBATCH_OPTIONS = {
     "--array", "--job-name", "--output", "--error", "--open-mode", "--chdir", "--signal", "--wrap",
     "--nodes", "--ntasks", "--cpus-per-task", "--mem", "--time", "--partition", "--account", "--qos",
@@ -79,16 +91,20 @@ def check_override(value: Any) -> Any:
         raise ValueError("expected a value (fixes the parameter) or new bounds such as {low: 0, high: 1}")
     if not isinstance(value, Mapping):
         return value
+    wrong = []
     unknown = [key for key in value if key not in OVERRIDE_KEYS]
     if unknown or not value:
-        raise ValueError(f"unknown key {unknown}: allowed are {', '.join(OVERRIDE_KEYS)}")
+        wrong.append(f"unknown key {unknown}: allowed are {', '.join(OVERRIDE_KEYS)}")
     bounds = [value[key] for key in ("low", "high") if key in value]
     if any(isinstance(b, bool) or not isinstance(b, (int, float)) for b in bounds):
-        raise ValueError(f"low and high must be numbers, got {shorten(value)}")
-    if len(bounds) == 2 and bounds[0] >= bounds[1]:
-        raise ValueError(f"low must be below high, got low {bounds[0]} and high {bounds[1]}")
-    if value.get("log") and any(b <= 0 for b in bounds):
-        raise ValueError(f"a logarithmic range must be above 0, got {shorten(value)}")
+        wrong.append(f"low and high must be numbers, got {shorten(value)}")
+    else:
+        if len(bounds) == 2 and bounds[0] >= bounds[1]:
+            wrong.append(f"low must be below high, got low {bounds[0]} and high {bounds[1]}")
+        if value.get("log") and any(b <= 0 for b in bounds):
+            wrong.append(f"a logarithmic range must be above 0, got {shorten(value)}")
+    if wrong:
+        raise ValueError("; ".join(wrong))
     return value
 
 
@@ -180,8 +196,8 @@ class BudgetSpec(Section):
 
     @model_validator(mode="after")
     def _ends(self) -> Self:
-        if not any((self.generations, self.evaluations, self.core_hours, self.wall_time)):
-            raise ValueError("needs at least one of generations, evaluations, core_hours, wall_time")
+        if not any(getattr(self, key) for key in ENDINGS):
+            raise ValueError(f"needs at least one of {', '.join(ENDINGS)}")
         return self
 
 
@@ -207,11 +223,14 @@ class ResourcesSpec(Section):
     @field_validator("extra")
     @classmethod
     def _known_form(cls, extra: dict[str, str | None]) -> dict[str, str | None]:
+        wrong = []
         for option in extra:
             if not re.fullmatch(r"--[a-z][a-z0-9-]*", option):
-                raise ValueError(f"expected long sbatch options such as '--constraint', got {option!r}")
-            if option in OWN_SBATCH_OPTIONS:
-                raise ValueError(f"{option} is set by l2l itself: use the keys of resources, or leave it out")
+                wrong.append(f"expected long sbatch options such as '--constraint', got {option!r}")
+            elif option in OWN_SBATCH_OPTIONS:
+                wrong.append(f"{option} is set by l2l itself: use the keys of resources, or leave it out")
+        if wrong:
+            raise ValueError("; ".join(wrong))
         return extra
 
 
@@ -259,7 +278,14 @@ class CampaignSpec(Section):
         description="a value fixes a parameter; {low, high, log, choices} changes its range",
     )
     tasks: TasksSpec = TasksSpec()
+    constraints: dict[Text, Limits] = Field(
+        default_factory=dict,
+        description="limits of metrics (means over an individual's evaluations); others are infeasible",
+    )
     optimizer: OptimizerSpec
+    from_campaign: FromCampaign | None = Field(
+        default=None, description="let the optimizer begin with the individuals of an earlier campaign"
+    )
     budget: BudgetSpec
     site: Word = "local"
     resources: ResourcesSpec = ResourcesSpec()
@@ -291,6 +317,57 @@ class CampaignSpec(Section):
         return hashlib.sha256(text.encode()).hexdigest()
 
 
+# What takes the place of a wrong value: without it, its section or a check of another one would fail too.
+_STAND_INS: Mapping[Loc, tuple[Loc, Any]] = {
+    ("name",): (("name",), "unnamed"),
+    ("optimizee",): (("optimizee",), {"name": "sphere"}),
+    **{("optimizee", key): (("optimizee",), {"name": "sphere"}) for key in ("name", "class", "path")},
+    ("optimizer",): (("optimizer",), {"name": "random"}),
+    ("optimizer", "name"): (("optimizer",), {"name": "random"}),
+    ("budget",): (("budget",), {"generations": 1}),
+    **{("budget", key): (("budget", key), 1) for key in ENDINGS},
+    ("resources",): (("resources",), {"time": LONGEST}),
+    ("resources", "time"): (("resources", "time"), LONGEST),
+}
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A campaign file as far as it is right.
+
+    Attributes:
+        spec: the specification; with mistakes, what is left without them. None when nothing is.
+        problems: every mistake that can be seen without importing the optimizer and the optimizee.
+        lacking: places whose values were dropped because they are wrong (`Salvage.lacking`).
+        source: the lines of the file.
+    """
+
+    spec: CampaignSpec | None
+    problems: list[Problem]
+    lacking: frozenset[Loc]
+    source: Source
+
+
+def draft(path: Path) -> Draft:
+    """Read a campaign file, mistakes and all."""
+    parsed = spec_yaml.read(path)
+    if parsed.problems and parsed.value is None:
+        return Draft(None, parsed.problems, frozenset(), parsed.source)
+    unread = [p.loc for p in parsed.problems if _value_at(parsed.value, p.loc) is None]
+    found = _salvage(parsed.value, unread)
+    return Draft(found.model, [*parsed.problems, *found.problems], found.lacking, parsed.source)
+
+
+def _value_at(value: Any, loc: Loc) -> Any:
+    """The value at a place, None when there is none."""
+    for key in loc:
+        if isinstance(value, list) and isinstance(key, int):
+            value = value[key]
+        else:
+            value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
 def load(path: Path) -> CampaignSpec:
     """Read a campaign file.
 
@@ -303,45 +380,23 @@ def load(path: Path) -> CampaignSpec:
 
 def load_with_source(path: Path) -> tuple[CampaignSpec, Source]:
     """Like `load`, and the lines of the file, for problems that are found later."""
-    parsed = spec_yaml.read(path)
-    if parsed.problems and parsed.value is None:
-        raise SpecError([parsed.source.text(problem) for problem in parsed.problems])
-    spec, problems = parse(parsed.value)
-    problems = [*parsed.problems, *problems]
-    if spec is None or problems:
-        ordered = sorted(problems, key=lambda problem: parsed.source.line(problem.loc))
-        raise SpecError([parsed.source.text(problem) for problem in ordered])
-    return spec, parsed.source
+    found = draft(path)
+    if found.spec is None or found.problems:
+        raise SpecError(found.source.texts(found.problems))
+    return found.spec, found.source
 
 
 def parse(value: Any) -> tuple[CampaignSpec | None, list[Problem]]:
     """A specification from plain values, or everything that is wrong with them."""
-    if not isinstance(value, dict):
-        return None, [
-            Problem((), f"expected a campaign (name, optimizee, optimizer, budget), got {shorten(value)}")
-        ]
-    try:
-        return CampaignSpec.model_validate(value), []
-    except ValidationError as error:
-        return None, [*problems_of(error, CampaignSpec), *_unknown_names(value)]
+    found = _salvage(value)
+    return (None if found.problems else found.model), found.problems
 
 
-def _unknown_names(value: Mapping[str, Any]) -> list[Problem]:
-    """Unknown optimizers and optimizees, so that a file with other mistakes too shows all of them at once."""
-    import optimizees
-    import optimizers
-    from l2l_tasks.spec_problems import did_you_mean
-
-    found = []
-    for section, known in (("optimizee", optimizees.names()), ("optimizer", optimizers.names())):
-        part = value.get(section)
-        name = part.get("name") if isinstance(part, Mapping) else None
-        if isinstance(name, str) and name not in known:
-            hint = did_you_mean(name, known)
-            found.append(
-                Problem((section, "name"), f"unknown {section} {name!r}{hint} (known: {', '.join(known)})")
-            )
-    return found
+def _salvage(value: Any, unread: Sequence[Loc] = ()) -> Salvage[CampaignSpec]:
+    if isinstance(value, dict):
+        return salvage(CampaignSpec, value, _STAND_INS, unread)
+    message = f"expected a campaign (name, optimizee, optimizer, budget), got {shorten(value)}"
+    return Salvage(None, [Problem((), message)], frozenset())
 
 
 def json_schema() -> dict[str, Any]:
@@ -393,5 +448,5 @@ def apply_overrides(spec: CampaignSpec, overrides: Mapping[str, Any]) -> Campaig
     return changed
 
 
-def _strings(loc: spec_yaml.Loc) -> tuple[str, ...]:
+def _strings(loc: Loc) -> tuple[str, ...]:
     return tuple(str(part) for part in loc)

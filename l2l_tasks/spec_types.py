@@ -82,6 +82,78 @@ Memory = Annotated[
 ]
 """MiB; in JSON a text such as "2048M"."""
 
+MOST_OBSERVED = 10_000
+LIMITS_HELP = "{low: number, high: number}, or one of them"
+FROM_CAMPAIGN_HELP = "the id or name of a campaign, or {campaign: id or name, limit: its best so many}"
+
+
+def parse_limits(value: Any) -> dict[str, float]:
+    """`low` and `high`, at least one of them. Raises ValueError."""
+    known = isinstance(value, dict) and value and set(value) <= {"low", "high"}
+    numbers = list(value.values()) if known else [None]
+    if not all(_is_number(number) for number in numbers):
+        raise ValueError(f"expected {LIMITS_HELP}, got {value!r}")
+    found = {key: float(number) for key, number in value.items()}
+    if found.get("low", -math.inf) > found.get("high", math.inf):
+        raise ValueError(f"low must not be above high, got {value!r}")
+    return found
+
+
+def parse_from_campaign(value: Any) -> dict[str, Any]:
+    """`{"campaign", "limit"}` from a name, or from a mapping with a name and a limit. Raises ValueError."""
+    given = {"campaign": value} if isinstance(value, str) else value
+    if not isinstance(given, dict) or not {"campaign"} <= set(given) <= {"campaign", "limit"}:
+        raise ValueError(f"expected {FROM_CAMPAIGN_HELP}, got {value!r}")
+    name, limit = given["campaign"], given.get("limit", MOST_OBSERVED)
+    if not isinstance(name, str) or not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
+        raise ValueError(f"the campaign must be an id or a name, got {name!r}")
+    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MOST_OBSERVED:
+        raise ValueError(f"limit must be a whole number from 1 to {MOST_OBSERVED}, got {limit!r}")
+    return {"campaign": name, "limit": limit}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300
+
+
+Limits = Annotated[
+    dict[str, float],
+    BeforeValidator(parse_limits),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "properties": {"low": {"type": "number"}, "high": {"type": "number"}},
+            "minProperties": 1,
+            "additionalProperties": False,
+            "description": LIMITS_HELP,
+        }
+    ),
+]
+"""`low` and `high`, or one of them."""
+
+FromCampaign = Annotated[
+    dict[str, Any],
+    BeforeValidator(parse_from_campaign),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string"},
+                {
+                    "type": "object",
+                    "properties": {
+                        "campaign": {"type": "string"},
+                        "limit": {"type": "integer", "minimum": 1, "maximum": MOST_OBSERVED},
+                    },
+                    "required": ["campaign"],
+                    "additionalProperties": False,
+                },
+            ],
+            "description": FROM_CAMPAIGN_HELP,
+        }
+    ),
+]
+"""`campaign` and `limit`."""
+
 _CRON_FIELDS = (
     ("minute", 0, 59, ()),
     ("hour", 0, 23, ()),

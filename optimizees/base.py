@@ -69,11 +69,17 @@ class Context:
         seed: the evaluation's seed, for simulators that want a number rather than a numpy generator.
         scratch: an existing folder of this evaluation's own, its current directory; the worker removes it.
         deadline: the time (s since the epoch) at which the evaluation is killed; None: no limit.
+        checkpoint: an existing folder of this evaluation that stays when an attempt fails or a worker's time
+            is up: the next attempt finds there what this one wrote.
+        inherited: the checkpoint folder of the individual whose learner this one goes on with (at the same
+            task and repeat), for reading only; None: begin anew.
     """
 
     seed: int
     scratch: Path
     deadline: Optional[float] = None
+    checkpoint: Path = Path()
+    inherited: Optional[Path] = None
 
     def remaining(self) -> float:
         """Seconds until the deadline (negative when it has passed, infinite when there is none)."""
@@ -112,6 +118,12 @@ class Optimizee(ABC):
     The controller imports the class too (for its space, objectives and tasks), so simulators are imported
     inside `evaluate` only. `__init__` raises ValueError or TypeError with a clear text for wrong options.
     An evaluation depends on its arguments only: the same parameters, task and seed give the same result.
+
+    Long evaluations save what they reached in `context.checkpoint` now and then, in a file that they rename
+    when it is complete, and look there first. Optimizers that go on with the learner of an earlier individual
+    (population-based training) give its folder as `context.inherited`; a campaign for them needs
+    `tasks: {fresh: false}`. Checkpoints are kept while the individual is pending or a parent of one that is,
+    and for two generations after it was told.
     """
 
     summary: ClassVar[str] = ""
@@ -144,14 +156,21 @@ class Optimizee(ABC):
 
         Args:
             request: {"params", "task": {"split", "index", "seed"}, "seed", "scratch": path,
-                "deadline": s since the epoch or None}.
+                "deadline": s since the epoch or None, "checkpoint": path, "inherited": path or None}.
 
         Returns:
             {"status": "ok", "fitness", "metrics", "curve"} or {"status": "infeasible", "reason"}. Values
             are handed on as they are, only as JSON types: it is the worker that refuses NaN and the like.
         """
         task = self._draw(**request["task"])
-        context = Context(int(request["seed"]), Path(request["scratch"]), request.get("deadline"))
+        scratch, inherited = Path(request["scratch"]), request.get("inherited")
+        context = Context(
+            int(request["seed"]),
+            scratch,
+            request.get("deadline"),
+            Path(request.get("checkpoint") or scratch),
+            None if inherited is None else Path(inherited),
+        )
         rng = np.random.Generator(np.random.PCG64(context.seed))
         try:
             result = cast(object, self.evaluate(dict(request["params"]), task, rng, context))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any, Callable, Dict, List, Mapping
 
-from . import files, reconciler, scheduler
+from . import checkpoints, files, reconciler, scheduler
 from .collecting import collect
 from .errors import AgentError
 from .pool import BadBundle, Bundle, remove_tree
@@ -101,6 +101,7 @@ def _submit(request: Request) -> Reply:
     with campaign.lock():
         campaign.pool.put(bundles)
         campaign.pool.forget(_whole(request, "forget_before"))
+        checkpoints.forget(campaign.folder, _whole({"checkpoints_from": 0, **request}, "checkpoints_from"))
         reconciler.run_locked([one])
     return one.status()
 

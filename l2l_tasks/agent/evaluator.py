@@ -4,7 +4,7 @@ It trusts nothing about the optimizee: what that prints goes into a pipe of its 
 file descriptor that no child of the optimizee inherits. Messages in both directions: 4 bytes of length
 (big-endian), JSON.
 
-    to us     {"id", "request": {"params", "task", "seed", "scratch", "deadline"}}
+    to us     {"id", "request": {"params", "task", "seed", "scratch", "deadline", "checkpoint", "inherited"}}
     from us   {"type": "ready", "cpu"} once the optimizee is loaded (else "failed", kind "import")
               {"type": "reply", "id", "cpu"} followed by a second message: what evaluate_json returned
               {"type": "failed", "id", "cpu", "kind", "message", "tail"}

@@ -34,8 +34,8 @@ class Bundle:
 
     Attributes:
         timeout: seconds that one evaluation may take; None: no limit.
-        evaluations: {"key", "nonce", "attempt", "params", "task", "seed"} each, and "lost" (how many
-            workers died with it) once that happened.
+        evaluations: {"key", "nonce", "attempt", "params", "task", "seed"} each, "parent" (individual whose
+            checkpoint it inherits, or None), and "lost" (how many workers died with it) once that happened.
     """
 
     name: str
@@ -78,8 +78,10 @@ class Bundle:
 def _check_evaluation(name: str, evaluation: Any) -> None:
     if not isinstance(evaluation, dict):
         raise BadBundle("bundle %s: an evaluation is no object" % name)
-    attempt, seed = evaluation.get("attempt"), evaluation.get("seed")
-    whole = all(isinstance(v, int) and not isinstance(v, bool) and v >= 0 for v in (attempt, seed))
+    numbers = [evaluation.get("attempt"), evaluation.get("seed")]
+    if evaluation.get("parent") is not None:
+        numbers.append(evaluation["parent"])
+    whole = all(isinstance(v, int) and not isinstance(v, bool) and v >= 0 for v in numbers)
     objects = all(isinstance(evaluation.get(k), dict) for k in ("params", "task"))
     if not (is_key(evaluation.get("key")) and is_nonce(evaluation.get("nonce")) and whole and objects):
         raise BadBundle("bundle %s: wrong evaluation %.200r" % (name, evaluation))

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Deque, Dict, Mapping, Optional, Sequence, Tuple
 
-from . import files, identity, results
+from . import checkpoints, files, identity, results
 from .evaluator_process import EvaluatorProcess
 from .outcome import Outcome, failed, finite
 from .pool import Bundle, Pool, remove_tree
@@ -221,6 +221,7 @@ class Worker:
             slot.evaluator = self._new_evaluator()
         request = {name: evaluation[name] for name in ("params", "task", "seed")}
         request.update(scratch=str(slot.scratch), deadline=None)
+        request.update(checkpoints.prepare(self.folder, key, evaluation.get("parent")))
         slot.evaluator.begin(request, claimed.bundle.timeout)
 
     def _new_evaluator(self) -> EvaluatorProcess:
@@ -243,6 +244,7 @@ class Worker:
         self._longest = max(self._longest, evaluator.elapsed)
         self._look_again()
         if final:
+            checkpoints.finish(self.folder, evaluation["key"])
             del claimed.left[evaluation["key"]]
             if not claimed.left:
                 self._finish(claimed)

@@ -40,16 +40,15 @@ def validate(files: Annotated[list[Path], typer.Argument(help="campaign files", 
     """Check campaign files: every mistake with its line. Starts nothing."""
     from l2l_tasks import validation
     from l2l_tasks.errors import SpecError
-    from l2l_tasks.spec import load_with_source
 
     problems: list[str] = []
     for file in files:
         try:
-            spec, source = load_with_source(file)
-            ready = validation.build(spec, file.parent, source)
+            ready = validation.load(file, carefully=True)
         except SpecError as error:
             problems += error.problems
             continue
+        spec = ready.spec
         typer.echo(
             f"{file}: ok: {spec.optimizer.name} on {spec.optimizee.reference}, "
             f"{ready.space.dimension} dimensions, {ready.batch} individuals per generation, "
@@ -67,10 +66,12 @@ def run(file: CampaignFile, changes: Changes = None) -> None:
     from l2l_tasks.cli.progress import Display
     from l2l_tasks.spec import apply_overrides, load_with_source
 
-    spec, source = load_with_source(file)
     if changes:
+        spec, source = load_with_source(file)
         spec = apply_overrides(spec, parse(changes))
-    validation.build(spec, file.parent, source)
+        validation.build(spec, file.parent, source)
+    else:
+        spec = validation.load(file).spec
     with _context() as ctx, Display() as display:
         runner.run(ctx, spec, file.parent, display.show, who=_who())
 
@@ -129,6 +130,31 @@ def resume(
             return
     generation = 0 if last is None else last.number + (last.told_at is not None)
     typer.echo(airflow_api.rerun(row, generation))
+
+
+@app.command()
+def change(
+    campaign: CampaignId,
+    file: Annotated[Path | None, typer.Argument(help="its new campaign file", metavar="FILE")] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", "-o", help="change a field, e.g. -o batch=20", metavar="KEY=VALUE"),
+    ] = None,
+) -> None:
+    """Let a running campaign go on with other bounds, optimizer, population or budget."""
+    from l2l_tasks import steps
+    from l2l_tasks.cli.overrides import parse
+    from l2l_tasks.errors import UserError
+    from l2l_tasks.spec import load
+
+    if file is None and not changes:
+        raise UserError("nothing to change: give a campaign file, or -o KEY=VALUE")
+    spec = None if file is None else load(file)
+    with _context() as ctx:
+        made = steps.change(ctx, campaign, spec, parse(changes or []), _who())
+    typer.echo(
+        f"{campaign}: version {made.version} of its specification, from generation {made.from_generation} on"
+    )
 
 
 @app.command()

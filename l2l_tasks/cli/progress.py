@@ -21,6 +21,7 @@ class Display:
         self._status = Status("beginning", console=self.console)
         self._campaign = ""
         self._ended = False
+        self._explained = False
         self._since = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -46,6 +47,11 @@ class Display:
         elif event == "told":
             seconds, self._since = time.monotonic() - self._since, time.monotonic()
             self.console.print(told_line(detail, seconds), markup=False)
+        elif event == "failed" and not self._explained:  # once is enough
+            self._explained = True
+            self.console.print(
+                f"no evaluation succeeded: {failure_text(detail)}", style="red", markup=False, soft_wrap=True
+            )
         elif event == "tracking":
             self.console.print(
                 f"MLflow: {detail['error']} (the campaign goes on)", style="yellow", markup=False
@@ -69,6 +75,13 @@ def waiting_line(detail: dict[str, Any]) -> str:
     if not detail.get("known", True):
         return f"{text}; the scheduler does not answer"
     return f"{text}; queue: {waits}" if waits and not running else text
+
+
+def failure_text(detail: dict[str, Any]) -> str:
+    """What most of a generation's unsuccessful evaluations ended with."""
+    message = " ".join(detail["message"].split())
+    kind = f"{detail['kind']}: " if detail["kind"] else ""
+    return f"{detail['evaluations']} of {detail['of_all']}: {kind}{message}"
 
 
 def told_line(detail: dict[str, Any], seconds: float) -> str:

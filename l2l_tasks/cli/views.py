@@ -111,23 +111,28 @@ def ago(time: datetime | None, now: datetime | None = None) -> str:
 
 def details(connection: Connection, campaign_id: str) -> dict[str, Any]:
     """Everything that `l2l show` shows, as plain values. Raises UserError for an unknown campaign."""
-    from l2l_tasks.store import campaigns, events, generations
+    from l2l_tasks.mlflow_pages import run_page
+    from l2l_tasks.store import campaigns, events, failures, generations, versions
 
     row = campaigns.get(connection, campaign_id)
     told = row.generations_told
     shown = [
         generations.get(connection, campaign_id, n) for n in range(max(0, told - GENERATIONS_SHOWN), told)
     ]
+    failure = failures.most_frequent(connection, campaign_id, told - 1)
     return {
         "campaign": asdict(row),
+        "mlflow_url": run_page(row.mlflow_run_id),
+        "failure": None if failure is None else asdict(failure),
         "generations": [{"generation": g.number, **(g.summary or {})} for g in shown if g is not None],
+        "versions": [asdict(version) for version in versions.listing(connection, campaign_id)],
         "events": [asdict(event) for event in events.recent(connection, campaign_id, EVENTS_SHOWN)],
     }
 
 
 def print_details(found: Mapping[str, Any]) -> None:
     """The page of one campaign."""
-    from l2l_tasks.cli.progress import COLUMNS, told_line
+    from l2l_tasks.cli.progress import COLUMNS, failure_text, told_line
 
     console, row = Console(highlight=False), found["campaign"]
     head = f"{row['id']}  {row['status']}  {row['reason'] or ''}"
@@ -143,6 +148,8 @@ def print_details(found: Mapping[str, Any]) -> None:
         "code_hash",
     ):
         console.print(f"{name:>14}  {row[name]}", markup=False, soft_wrap=True)
+    if found["mlflow_url"]:
+        console.print(f"{'MLflow':>14}  {found['mlflow_url']}", markup=False, soft_wrap=True)
     done = row["evaluations_ok"] + row["evaluations_failed"] + row["evaluations_infeasible"]
     console.print(
         f"{'evaluations':>14}  {done} of {row['evaluations_total']} ({row['evaluations_failed']} failed, "
@@ -150,6 +157,9 @@ def print_details(found: Mapping[str, Any]) -> None:
         markup=False,
     )
     told = found["generations"]
+    if found["failure"] is not None:
+        text = f"last generation: {failure_text(found['failure'])}"
+        console.print(f"{'failures':>14}  {text}", markup=False, soft_wrap=True)
     if told:
         console.print(f"\n{COLUMNS[:-8]}", style="bold", markup=False)
         for generation in told:
@@ -160,6 +170,16 @@ def print_details(found: Mapping[str, Any]) -> None:
             console.print(_yaml(best), markup=False, soft_wrap=True)
     console.print("specification", style="bold")
     console.print(_yaml(_without_nulls(row["spec"])), markup=False, soft_wrap=True)
+    if len(found["versions"]) > 1:
+        console.print("versions of the specification", style="bold")
+        for one in found["versions"]:
+            force = "  (in force)" if one["version"] == row["spec_version"] else ""
+            console.print(
+                f"{one['version']:>4}  from generation {one['from_generation']}, "
+                f"{one['created_at']:%F %T}  {one['who']}{force}",
+                markup=False,
+                soft_wrap=True,
+            )
     console.print("last events", style="bold")
     for event in found["events"]:
         detail = ", ".join(f"{key}: {value}" for key, value in event["detail"].items() if value is not None)

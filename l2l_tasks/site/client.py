@@ -127,11 +127,25 @@ class SiteClient:
         return self.call("open", {"campaign": campaign, "config": dict(config)})
 
     def submit(
-        self, campaign: str, bundles: Sequence[Mapping[str, Any]], workers: int, forget_before: int
+        self,
+        campaign: str,
+        bundles: Sequence[Mapping[str, Any]],
+        workers: int,
+        forget_before: int,
+        checkpoints_from: int = 0,
     ) -> Reply:
-        """Put bundles into the pool (what it has is skipped), see that workers come; the pool's status."""
+        """Put bundles into the pool (what it has is skipped), see that workers come; the pool's status.
+
+        Args:
+            campaign: id of the campaign.
+            bundles: as `Bundle.parse` takes them.
+            workers: most at once.
+            forget_before: what is known of bundles of earlier generations is forgotten.
+            checkpoints_from: checkpoints of earlier individuals are removed.
+        """
         request = {"campaign": campaign, "bundles": list(bundles), "workers": workers}
-        return self.call("submit", {**request, "forget_before": forget_before})
+        request |= {"forget_before": forget_before, "checkpoints_from": checkpoints_from}
+        return self.call("submit", request)
 
     def poll(self, campaigns: Sequence[Mapping[str, Any]], wait: float) -> dict[str, Reply]:
         """Reconcile any number of campaigns with one command and one scheduler query.
@@ -151,9 +165,7 @@ class SiteClient:
             raise SiteUnknown(f"site {self.profile.name}: the reply to poll names no campaigns; ask again")
         return found
 
-    def collect(
-        self, campaign: str, offsets: Mapping[str, int], max_bytes: int = COLLECT_BYTES
-    ) -> Reply:
+    def collect(self, campaign: str, offsets: Mapping[str, int], max_bytes: int = COLLECT_BYTES) -> Reply:
         """New result lines: `{"files": [{"file", "offset", "data", "next"}...], "more": bool}`."""
         request = {"campaign": campaign, "offsets": dict(offsets), "max_bytes": max_bytes}
         return self.call("collect", request)
@@ -207,9 +219,7 @@ class SiteClient:
         said = stderr_tail(done)
         where = f"site {self.profile.name}: the agent ended without a reply to {command} ({said or 'mute'})"
         if any(word in said for word in ("ImportError", "ModuleNotFoundError", "SyntaxError", "zipimport")):
-            return SitePermanentError(
-                f"{where}. Set `agent_python` of the site profile to a complete Python"
-            )
+            return SitePermanentError(f"{where}. Set `agent_python` of the site profile to a complete Python")
         return SiteUnknown(f"{where}; it is asked again")
 
     def _error(self, command: str, reply: Reply) -> Exception:

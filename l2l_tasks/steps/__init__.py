@@ -7,6 +7,7 @@ concurrently or kill it between any two lines, and the same rows result. The Air
 
 from l2l_tasks.planning import Decision
 from l2l_tasks.steps.begin import begin
+from l2l_tasks.steps.change import change
 from l2l_tasks.steps.collect import collect
 from l2l_tasks.steps.control import pause, release, resume, stop
 from l2l_tasks.steps.log import log
@@ -18,6 +19,7 @@ __all__ = [
     "Decision",
     "WaitRequest",
     "begin",
+    "change",
     "collect",
     "decision",
     "log",

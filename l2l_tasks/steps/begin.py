@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from l2l_tasks import validation
 from l2l_tasks.context import Context
+from l2l_tasks.errors import UserError
 from l2l_tasks.spec import CampaignSpec
+from l2l_tasks.steps import observing
 from l2l_tasks.store import campaigns, code, events
+from l2l_tasks.validation import Prepared
 
 
 def begin(ctx: Context, origin: str, spec: CampaignSpec, base_dir: Path, who: str) -> str:
@@ -25,19 +29,23 @@ def begin(ctx: Context, origin: str, spec: CampaignSpec, base_dir: Path, who: st
 
     Raises:
         SpecError: the specification cannot run; nothing was stored.
+        UserError: the same of what it names in `from_campaign`.
     """
     with ctx.engine.begin() as connection:
         found = campaigns.find(connection, origin)
     if found is not None:
         return found.id
     prepared = validation.build(spec, base_dir)
-    problem = {
+    problem: dict[str, Any] = {
         "space": prepared.space.to_json(),
         "objectives": [{"name": o.name, "direction": o.direction} for o in prepared.optimizee.objectives],
         "entry": prepared.code.entry,
         "code": prepared.code.sha256,
-        "batch": spec.execution.batch or prepared.optimizer_cls.default_batch(prepared.space.dimension),
+        "batch": prepared.batch,
     }
+    detail: dict[str, Any] = {"origin": origin}
+    if spec.from_campaign is not None:
+        detail["from_campaign"] = _warm_start(ctx, prepared, problem)
     with ctx.engine.begin() as connection:
         code.put(connection, prepared.code.sha256, prepared.code.files)
         campaign = campaigns.create(
@@ -51,5 +59,24 @@ def begin(ctx: Context, origin: str, spec: CampaignSpec, base_dir: Path, who: st
             site=spec.site,
             seed=spec.seed,
         )
-        events.add(connection, campaign.id, "begin", {"origin": origin}, who)
+        events.add(connection, campaign.id, "begin", detail, who)
     return campaign.id
+
+
+def _warm_start(ctx: Context, prepared: Prepared, problem: dict[str, Any]) -> dict[str, Any]:
+    """Fix in the problem what `from_campaign` names; what is to be said about it."""
+    wanted = prepared.spec.from_campaign
+    assert wanted is not None
+    with ctx.engine.begin() as connection:
+        found = observing.source(connection, wanted, problem["objectives"])
+        offered = observing.earlier(connection, found)
+    objectives = len(problem["objectives"])
+    tried = prepared.optimizer_cls(prepared.space, objectives, prepared.options, prepared.spec.seed)
+    used = tried.observe(offered)
+    if used == 0:
+        raise UserError(
+            f"from_campaign: none of the {len(offered)} evaluated parameter sets of {found['id']} is in the "
+            "search space of this campaign (the same parameters, within their bounds, fixed ones equal)"
+        )
+    problem["from_campaign"] = found
+    return {**found, "offered": len(offered), "used": used}

@@ -14,19 +14,20 @@ RESULT_LINE_BYTES = 256 * 1024
 RESULT_DEPTH = 8
 
 
-def open_at_site(ctx: Context, campaign: StoredCampaign, again: bool = False) -> None:
+def open_at_site(ctx: Context, campaign: StoredCampaign, *, renew: bool = False, lost: bool = False) -> None:
     """Stage what the campaign needs at its site, once; a second call does nothing.
 
     Args:
         ctx: open connections.
         campaign: the campaign.
-        again: the site lost the campaign's folder, so it is made anew.
+        renew: its specification has changed: workers that start from now on are told.
+        lost: the site lost the campaign's folder, so it is made anew.
 
     Raises:
         SitePermanentError: the site cannot run the campaign (partition, account, folder); nothing was
             submitted.
     """
-    if campaign.row.staged and not again:
+    if campaign.row.staged and not renew and not lost:
         return
     client = ctx.site(campaign.row.site)
     config = worker_config(campaign, client.profile)
@@ -42,8 +43,8 @@ def open_at_site(ctx: Context, campaign: StoredCampaign, again: bool = False) ->
     client.open(campaign.row.id, config)
     with ctx.engine.begin() as connection:
         campaigns.set_staged(connection, campaign.row.id)
-        # The files that these offsets were about are gone.
-        offsets.forget(connection, campaign.row.id, offsets.get(connection, campaign.row.id))
+        if lost:  # the files that these offsets were about are gone
+            offsets.forget(connection, campaign.row.id, offsets.get(connection, campaign.row.id))
 
 
 def worker_config(campaign: StoredCampaign, profile: SiteProfile) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 from pydantic import ValidationError
@@ -9,6 +11,8 @@ from sqlalchemy import Connection
 
 import optimizers
 from l2l_tasks.errors import UserError
+from l2l_tasks.planning import optimizer_seed
+from l2l_tasks.steps import observing
 from l2l_tasks.steps.stored import StoredCampaign
 from l2l_tasks.store import states
 from l2l_tasks.store.states import OptimizerState
@@ -22,13 +26,32 @@ def load_optimizer(connection: Connection, campaign: StoredCampaign) -> Optimize
         UserError: this version of the project cannot continue the stored state.
     """
     latest = states.load_latest(connection, campaign.row.id)
-    space, objectives = campaign.space, len(campaign.directions)
-    try:
+    if latest is None:
+        return replace_optimizer(connection, campaign)
+    with _explained(campaign):
         cls = optimizers.get(campaign.spec.optimizer.name)
         options = cls.Options.model_validate(campaign.spec.optimizer.options)
-        if latest is None:
-            return cls(space, objectives, options, campaign.row.seed)
-        return cls.from_state(latest.data, space, objectives, options)
+        return cls.from_state(latest.data, campaign.space, len(campaign.directions), options)
+
+
+def replace_optimizer(connection: Connection, campaign: StoredCampaign) -> Optimizer:
+    """The optimizer that the version in force brought, before its first ask.
+
+    It knows what the campaign was told before, and what the campaign names in `from_campaign`.
+    """
+    seed = optimizer_seed(campaign.row.seed, campaign.optimizer_version)
+    with _explained(campaign):
+        cls = optimizers.get(campaign.spec.optimizer.name)
+        options = cls.Options.model_validate(campaign.spec.optimizer.options)
+        made = cls(campaign.space, len(campaign.directions), options, seed, campaign.first_individual)
+        made.observe(observing.known(connection, campaign))
+    return made
+
+
+@contextmanager
+def _explained(campaign: StoredCampaign) -> Iterator[None]:
+    try:
+        yield
     except (optimizers.OptimizerError, ValidationError) as error:
         raise UserError(f"campaign {campaign.row.id}: optimizer: {error}") from error
 

@@ -6,14 +6,15 @@ campaign keeps them whatever becomes of the files they came from.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection
 
 from l2l_tasks.planning import Budget, Direction, TaskPlan
 from l2l_tasks.spec import CampaignSpec
-from l2l_tasks.store import campaigns
+from l2l_tasks.store import campaigns, versions
+from l2l_tasks.store.versions import SpecVersion
 from optimizers.space import Space
 
 
@@ -26,7 +27,8 @@ class StoredCampaign:
 
     @property
     def problem(self) -> dict[str, Any]:
-        """`space`, `objectives` (name, direction), `entry`, `code` and `environment` of the optimizee."""
+        """`space`, `objectives` (name, direction), `entry` and `code` of the optimizee; `batch`; and, where
+        they apply, `from_campaign`, `first_individual` and `optimizer_version`."""
         return self.row.problem
 
     @property
@@ -62,9 +64,36 @@ class StoredCampaign:
         return TaskPlan(plan.per_individual, plan.repeats, plan.fresh)
 
     @property
+    def first_individual(self) -> int:
+        """The first individual of the optimizer in force; earlier ones were asked by those before it."""
+        return int(self.problem.get("first_individual", 0))
+
+    @property
+    def optimizer_version(self) -> int:
+        """The version of the specification that brought the optimizer in force."""
+        return int(self.problem.get("optimizer_version", 1))
+
+    @property
     def budget(self) -> Budget:
         b = self.spec.budget
         return Budget(b.generations, b.evaluations, b.core_hours, b.wall_time, b.target, b.stagnation)
+
+
+def in_version(campaign: StoredCampaign, version: SpecVersion) -> StoredCampaign:
+    """The campaign as it is when a version of its specification is in force."""
+    row = replace(
+        campaign.row,
+        spec=version.spec,
+        spec_hash=version.spec_hash,
+        spec_version=version.version,
+        problem=version.problem,
+    )
+    return campaign if version.version == campaign.row.spec_version else parse(row)
+
+
+def coming(connection: Connection, campaign: StoredCampaign) -> StoredCampaign:
+    """The campaign as it will be when its next generation is asked."""
+    return in_version(campaign, versions.newest(connection, campaign.row.id))
 
 
 def parse(row: campaigns.Campaign) -> StoredCampaign:

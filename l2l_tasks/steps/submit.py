@@ -18,12 +18,22 @@ from l2l_tasks.errors import SiteNotOpen, SitePermanentError, UserError
 from l2l_tasks.planning import bundle_name, evaluation_seed
 from l2l_tasks.steps import stored
 from l2l_tasks.steps.open_site import open_at_site
-from l2l_tasks.steps.optimizer_state import load_optimizer, pack_state
+from l2l_tasks.steps.optimizer_state import load_optimizer, pack_state, replace_optimizer
 from l2l_tasks.steps.stored import StoredCampaign
-from l2l_tasks.store import campaigns, evaluations, events, generations, workers, workload
+from l2l_tasks.store import (
+    campaigns,
+    evaluations,
+    events,
+    generations,
+    individuals,
+    versions,
+    workers,
+    workload,
+)
 from l2l_tasks.store.evaluations import Outstanding
 from l2l_tasks.store.generations import NewEvaluation, NewIndividual
 from l2l_tasks.store.workers import WorkerRow
+from optimizers.base import Suggestion
 
 PoolStatus = Mapping[str, Any]
 
@@ -40,17 +50,24 @@ def submit(ctx: Context, campaign_id: str, generation: int) -> PoolStatus | None
         campaign = stored.lock(connection, campaign_id)
         if _ask(connection, campaign, generation):
             return None
-    open_at_site(ctx, campaign)
+        campaign = stored.get(connection, campaign_id)  # asking may have put another version in force
+        since = versions.in_force_from(connection, campaign_id, campaign.row.spec_version)
+    open_at_site(ctx, campaign, renew=generation == since > 0)
     with ctx.engine.begin() as connection:
         outstanding = evaluations.outstanding(connection, campaign_id)
         median = evaluations.duration_median(connection, campaign_id)
+        oldest = individuals.oldest_in_use(connection, campaign_id, generation)
     bundles = make_bundles(campaign, outstanding, timeout(campaign, median))
     client = ctx.site(campaign.row.site)
+
+    def put() -> PoolStatus:
+        return client.submit(campaign_id, bundles, campaign.workers, generation, oldest)
+
     try:
-        status = client.submit(campaign_id, bundles, workers=campaign.workers, forget_before=generation)
+        status = put()
     except SiteNotOpen:
-        open_at_site(ctx, campaign, again=True)
-        status = client.submit(campaign_id, bundles, workers=campaign.workers, forget_before=generation)
+        open_at_site(ctx, campaign, lost=True)
+        status = put()
     raise_refusal(status)
     with ctx.engine.begin() as connection:
         generations.mark_submitted(connection, campaign_id, generation)
@@ -96,32 +113,53 @@ def _ask(connection: Connection, campaign: StoredCampaign, generation: int) -> b
             f"campaign {campaign.row.id}: generation {generation} cannot be asked; the next one is "
             f"{expected if last is None or last.told_at is not None else last.number}"
         )
-    optimizer = load_optimizer(connection, campaign)
+    version = versions.newest(connection, campaign.row.id)
+    before, campaign = campaign, stored.in_version(campaign, version)
+    if campaign is not before:
+        versions.put_in_force(connection, version)
+    if campaign.optimizer_version == before.optimizer_version:
+        optimizer = load_optimizer(connection, campaign)
+    else:
+        optimizer = replace_optimizer(connection, campaign)
     number = campaign.in_flight - workload.counts(connection, campaign.row.id).untold
-    suggestions = optimizer.ask(number)
-    plan = campaign.tasks
-    rows = [
-        NewEvaluation(
-            individual=s.id,
-            task_index=task,
-            repeat=repeat,
-            task={"split": "train", "index": task, "seed": campaign.row.seed},
-            seed=evaluation_seed(campaign.row.seed, s.id, task, repeat),
-            nonce=secrets.token_hex(8),
-        )
-        for s in suggestions
-        for task in plan.indices(generation)
-        for repeat in range(plan.repeats)
-    ]
+    suggestions = optimizer.ask(number) if number > 0 else []
     generations.ask_generation(
         connection,
         campaign.row.id,
         generation,
-        [NewIndividual(s.id, s.params) for s in suggestions],
-        rows,
+        [NewIndividual(s.id, s.params, _own(s.origin), _own(s.parent), s.tasks) for s in suggestions],
+        [one for s in suggestions for one in _evaluations(campaign, generation, s)],
         pack_state(optimizer, generation, "asked"),
     )
     return False
+
+
+def _own(individual: int | None) -> int | None:
+    """An individual of this campaign; negative ids are of others."""
+    return individual if individual is not None and individual >= 0 else None
+
+
+def _evaluations(campaign: StoredCampaign, generation: int, s: Suggestion) -> list[NewEvaluation]:
+    """The evaluations of a new individual: its tasks, each repeated."""
+    plan, seed = campaign.tasks, campaign.row.seed
+    try:
+        indices = plan.indices(generation, s.tasks)
+    except ValueError as error:
+        raise UserError(
+            f"campaign {campaign.row.id}: optimizer {campaign.spec.optimizer.name}: {error}"
+        ) from error
+    return [
+        NewEvaluation(
+            individual=s.id,
+            task_index=task,
+            repeat=repeat,
+            task={"split": "train", "index": task, "seed": seed},
+            seed=evaluation_seed(seed, s.id, task, repeat),
+            nonce=secrets.token_hex(8),
+        )
+        for task in indices
+        for repeat in range(plan.repeats)
+    ]
 
 
 def timeout(campaign: StoredCampaign, median: float | None) -> float:
@@ -162,6 +200,7 @@ def bundle(name: str, group: list[Outstanding], seconds: float) -> dict[str, Any
                 "params": e.params,
                 "task": e.task,
                 "seed": e.seed,
+                "parent": e.parent,
             }
             for e in group
         ],

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -11,14 +13,14 @@ from sqlalchemy import Connection
 
 from l2l_tasks.context import Context
 from l2l_tasks.errors import UserError
-from l2l_tasks.planning import Decision, Progress, Told, decide, describe, judge, losses, told_sha256
+from l2l_tasks.planning import Decision, Progress, Told, best_of, decide, describe, losses, told_sha256
 from l2l_tasks.steps import stored
 from l2l_tasks.steps.optimizer_state import load_optimizer, pack_state
 from l2l_tasks.steps.stored import StoredCampaign
+from l2l_tasks.steps.verdicts import Verdict, tell, verdicts
 from l2l_tasks.store import campaigns, evaluations, generations, outbox, workers, workload
-from l2l_tasks.store.evaluations import CompleteIndividual
 from l2l_tasks.store.generations import ToldIndividual
-from optimizers.base import Evaluated, Optimizer
+from optimizers.base import Optimizer
 
 
 def update(ctx: Context, campaign_id: str, generation: int) -> Decision:
@@ -30,7 +32,8 @@ def update(ctx: Context, campaign_id: str, generation: int) -> Decision:
 
     Raises:
         UserError: the generation has not been asked or collected; or the optimizee could not be loaded at
-            the site by any of its evaluations, which says nothing about the individuals: none is told.
+            the site by any of its evaluations, which says nothing about the individuals; or it did not
+            return a metric that is needed. None is told then.
     """
     with ctx.engine.begin() as connection:
         campaign = stored.lock(connection, campaign_id)
@@ -71,35 +74,18 @@ def _stored(row: generations.Generation) -> Decision:
 
 def _tell(connection: Connection, campaign: StoredCampaign, row: generations.Generation) -> Decision:
     generation = row.number
-    complete = evaluations.complete_untold(connection, campaign.row.id)
-    told = [
-        judge(
-            c.index,
-            c.params,
-            [(status, fitness) for _, _, status, fitness in c.evaluations],
-            campaign.spec.tasks.aggregate,
-            campaign.spec.execution.on_failure,
-            campaign.directions,
-        )
-        for c in complete
-    ]
     optimizer = load_optimizer(connection, campaign)
-    optimizer.tell(
-        [
-            Evaluated(
-                t.index, None if t.fitness is None else losses(t.fitness, campaign.directions), t.status
-            )
-            for t in told
-        ]
-    )
+    found = verdicts(connection, campaign, optimizer)
+    told = [one.told for one in found]
+    tell(campaign, optimizer, found)
     previous = generations.get(connection, campaign.row.id, generation - 1) if generation else None
-    summary, verdict = _summarise(connection, campaign, row, previous, told, complete, optimizer)
+    summary, verdict = _summarise(connection, campaign, row, previous, found, optimizer)
     best = summary["progress"]["best"]
     generations.tell_generation(
         connection,
         campaign.row.id,
         generation,
-        [ToldIndividual(t.index, t.status, t.fitness) for t in told],
+        [ToldIndividual(t.index, t.status, t.fitness, t.violation) for t in told],
         pack_state(optimizer, generation, "told"),
         summary,
         told_sha256(previous.told_sha256 if previous else None, told),
@@ -116,23 +102,23 @@ def _summarise(
     campaign: StoredCampaign,
     row: generations.Generation,
     previous: generations.Generation | None,
-    told: list[Told],
-    complete: list[CompleteIndividual],
+    found: list[Verdict],
     optimizer: Optimizer,
 ) -> tuple[dict[str, Any], Decision]:
     """The generation's summary, and the decision that follows from it."""
-    direction = campaign.directions[0]
-    done = sum(len(c.evaluations) for c in complete)
+    told, direction = [one.told for one in found], campaign.directions[0]
     before = Progress.from_json(previous.summary["progress"]) if previous and previous.summary else Progress()
-    progress = before.advance(told, done, direction)
+    progress = before.advance(_best(campaign, optimizer, told, before), sum(one.evaluations for one in found))
     core_seconds = workers.core_seconds(connection, campaign.row.id)
+    coming = stored.coming(connection, campaign)
     verdict = decide(
-        campaign.budget,
+        coming.budget,
         row.number,
         progress,
         core_seconds / 3600,
         time.time() - campaign.row.created_at.timestamp(),
         direction,
+        _done(connection, campaign, coming, optimizer, len(told)),
     )
     recommendation = optimizer.recommend()
     summary = {
@@ -148,7 +134,46 @@ def _summarise(
         "seconds": _phases(row),
         "decision": asdict(verdict),
     }
+    if len(campaign.directions) > 1:
+        summary["front"] = [
+            {"index": one.individual, "fitness": list(losses(one.losses, campaign.directions))}
+            for one in optimizer.pareto_front()
+        ]
+    if campaign.spec.constraints:
+        summary["violated"] = dict(Counter(name for one in found for name in one.violated))
     return summary, verdict
+
+
+def _best(
+    campaign: StoredCampaign, optimizer: Optimizer, told: list[Told], before: Progress
+) -> Mapping[str, Any] | None:
+    """The best individual so far: by the mean of its evaluations, not by the luckiest of them."""
+    if len(campaign.directions) > 1:
+        return best_of(before.best, told, campaign.directions[0])
+    best = optimizer.best()
+    if best is None:  # none is known in a space that was changed
+        return before.best
+    fitness = list(losses(best.losses, campaign.directions))  # a loss turned round is the fitness again
+    return {
+        "index": best.individual,
+        "params": best.params,
+        "fitness": fitness,
+        "evaluations": best.evaluations,
+    }
+
+
+def _done(
+    connection: Connection,
+    campaign: StoredCampaign,
+    coming: StoredCampaign,
+    optimizer: Optimizer,
+    told: int,
+) -> str | None:
+    """Why the optimizer has nothing left, once nothing is pending and no other one is to come."""
+    reason = optimizer.stop_reason()
+    if reason is None or coming.optimizer_version != campaign.optimizer_version:
+        return None
+    return reason if workload.counts(connection, campaign.row.id).untold == told else None
 
 
 def _phases(row: generations.Generation) -> dict[str, float]:

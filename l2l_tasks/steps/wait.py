@@ -31,8 +31,10 @@ def remaining_target(ctx: Context, campaign_id: str, generation: int) -> WaitReq
     with ctx.engine.begin() as connection:
         campaign = stored.get(connection, campaign_id)
         row = generations.get(connection, campaign_id, generation)
-        untold = workload.counts(connection, campaign_id).untold
+        counts = workload.counts(connection, campaign_id)
     if campaign.row.status != "running" or row is None or row.told_at is not None:
         return None
-    surplus = max(0, untold - campaign.batch)
-    return WaitRequest(campaign_id, campaign.row.site, campaign.workers, surplus * campaign.tasks.evaluations)
+    plan, surplus = campaign.tasks, max(0, counts.untold - campaign.batch)
+    tasks = counts.slices + (counts.untold - counts.sliced) * plan.per_individual
+    target = surplus * tasks * plan.repeats // max(1, counts.untold)  # of individuals as they are on average
+    return WaitRequest(campaign_id, campaign.row.site, campaign.workers, target)

@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection, RowMapping
 
 from l2l_tasks.errors import UserError
 from l2l_tasks.store import events
-from l2l_tasks.store.schema import CAMPAIGN_STATUSES, campaigns, workers
+from l2l_tasks.store.schema import CAMPAIGN_STATUSES, campaigns, spec_versions, workers
 from l2l_tasks.store.values import clean
 
 
@@ -25,8 +25,8 @@ class Campaign:
 
     Attributes:
         origin: what asked for it; one origin makes one campaign, however often it asks.
-        spec: the current specification (plain JSON).
-        problem: what was fixed when it began: space, objectives and code of the optimizee (plain JSON).
+        spec: the specification in force (plain JSON); `spec_version` counts from 1.
+        problem: what goes with it: space, objectives and code of the optimizee (plain JSON).
         status: running, paused, stopped or finished; `reason` says why.
         next_generation: the number that `ask_generation` takes next.
         best_individual, best_fitness: as last given to `tell_generation`.
@@ -38,6 +38,7 @@ class Campaign:
     origin: str
     spec: dict[str, Any]
     spec_hash: str
+    spec_version: int
     problem: dict[str, Any]
     code_hash: str
     site: str
@@ -139,6 +140,9 @@ def create(
         return _campaign(
             connection.execute(sa.select(*_COLUMNS).where(campaigns.c.origin == origin)).mappings().one()
         )
+    first = {name: row[name] for name in ("spec", "spec_hash", "problem")}
+    first |= {"campaign_id": made["id"], "version": 1, "from_generation": 0, "who": origin}
+    connection.execute(spec_versions.insert().values(first))
     events.add(
         connection, made["id"], "created", {"spec_hash": spec_hash, "code_hash": code_hash}, who=origin
     )
@@ -156,6 +160,22 @@ def find(connection: Connection, origin: str) -> Campaign | None:
         connection.execute(sa.select(*_COLUMNS).where(campaigns.c.origin == origin)).mappings().one_or_none()
     )
     return None if row is None else _campaign(row)
+
+
+def named(connection: Connection, name: str) -> Campaign:
+    """The campaign with this id, or else the newest of this name that was told something.
+
+    Raises:
+        UserError: there is none.
+    """
+    c = campaigns.c
+    query = (
+        sa.select(*_COLUMNS)
+        .where((c.id == name) | ((c.name == name) & (c.generations_told > 0)))
+        .order_by((c.id == name).desc(), c.created_at.desc(), c.id)
+        .limit(1)
+    )
+    return _one(connection, name, query)
 
 
 def lock(connection: Connection, campaign_id: str) -> Campaign:

@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import JSON
+from sqlalchemy.dialects.postgresql import JSON, JSONB
 from sqlalchemy.engine import Connection
 
 from l2l_tasks.errors import StoreError
@@ -26,7 +26,7 @@ _LATEST = 253402300800.0  # the year 10000, in seconds: beyond it a time is not 
 
 @dataclass(frozen=True)
 class Outstanding:
-    """An evaluation without a final result. `attempt` is the one to run next."""
+    """An evaluation without a final result. `attempt` is the one to run next, `parent` its individual's."""
 
     individual: int
     task_index: int
@@ -37,6 +37,7 @@ class Outstanding:
     nonce: str
     attempt: int
     generation: int
+    parent: int | None
 
     @property
     def key(self) -> str:
@@ -93,12 +94,13 @@ class IngestReport:
 
 
 class FinalEvaluation(NamedTuple):
-    """fitness is None unless status is ok."""
+    """fitness is None unless status is ok; `metrics` are those asked for, None where there is none."""
 
     task_index: int
     repeat: int
     status: str
     fitness: list[float] | None
+    metrics: Sequence[Any] = ()
 
 
 @dataclass(frozen=True)
@@ -116,13 +118,18 @@ def outstanding(connection: Connection, campaign_id: str) -> list[Outstanding]:
     return [Outstanding(**row) for row in rows.mappings()]
 
 
-def complete_untold(connection: Connection, campaign_id: str) -> list[CompleteIndividual]:
-    """The individuals that can be told, by index."""
+def complete_untold(
+    connection: Connection, campaign_id: str, metrics: Sequence[str] = ()
+) -> list[CompleteIndividual]:
+    """The individuals that can be told, by index; with these metrics of their evaluations."""
     complete = []
-    rows = connection.execute(_COMPLETE, {"campaign": campaign_id})
+    rows = connection.execute(_COMPLETE, {"campaign": campaign_id, "metrics": list(metrics)})
     for index, group in groupby(rows, key=lambda row: row.index):
         found = list(group)
-        final = [FinalEvaluation(row.task_index, row.repeat, row.status, row.fitness) for row in found]
+        final = [
+            FinalEvaluation(row.task_index, row.repeat, row.status, row.fitness, row.metrics or ())
+            for row in found
+        ]
         complete.append(CompleteIndividual(index, found[0].params, final))
     return complete
 
@@ -218,25 +225,30 @@ def _valid_outcome(result: IngestedResult) -> bool:
 # subquery with LIMIT or ORDER BY is looked up once per row: the planner cannot turn it into a join that
 # compares every row with every other, or reads the history.
 _OUTSTANDING = sa.text("""
-    SELECT e.individual, e.task_index, e.repeat, i.params, e.task, e.seed, e.nonce, e.attempt, e.generation
+    SELECT e.individual, e.task_index, e.repeat, i.params, e.task, e.seed, e.nonce, e.attempt, e.generation,
+        i.parent
     FROM l2l.evaluations AS e CROSS JOIN LATERAL (
-        SELECT params FROM l2l.individuals WHERE campaign_id = e.campaign_id AND index = e.individual LIMIT 1
+        SELECT params, parent FROM l2l.individuals
+        WHERE campaign_id = e.campaign_id AND index = e.individual LIMIT 1
     ) AS i
     WHERE e.campaign_id = :campaign AND e.status = 'pending'
     ORDER BY e.individual, e.task_index, e.repeat
 """).columns(params=JSON, task=JSON)
 
 _COMPLETE = sa.text("""
-    SELECT i.index, i.params, e.task_index, e.repeat, e.status, e.fitness
+    SELECT i.index, i.params, e.task_index, e.repeat, e.status, e.fitness, (
+            SELECT jsonb_agg(e.metrics -> wanted.name ORDER BY wanted.position)
+            FROM unnest(CAST(:metrics AS text[])) WITH ORDINALITY AS wanted (name, position)
+        ) AS metrics
     FROM l2l.individuals AS i CROSS JOIN LATERAL (
-        SELECT task_index, repeat, status, fitness FROM l2l.evaluations
+        SELECT task_index, repeat, status, fitness, metrics FROM l2l.evaluations
         WHERE campaign_id = i.campaign_id AND individual = i.index ORDER BY task_index, repeat
     ) AS e
     WHERE i.campaign_id = :campaign AND i.told_generation IS NULL AND i.index NOT IN (
         SELECT individual FROM l2l.evaluations WHERE campaign_id = :campaign AND status = 'pending'
     )
     ORDER BY i.index, e.task_index, e.repeat
-""").columns(params=JSON)
+""").columns(params=JSON, metrics=JSONB)
 
 _UNTOLD = """SELECT index FROM l2l.individuals WHERE campaign_id = :campaign AND told_generation IS NULL"""
 _UNLOADED = sa.text(f"""

@@ -36,10 +36,18 @@ class Generation:
 
 @dataclass(frozen=True)
 class NewIndividual:
-    """One parameter set; `index` is unique in the campaign."""
+    """One parameter set; `index` is unique in the campaign.
+
+    Attributes:
+        origin, parent: earlier individuals: the one with the same parameters, the one whose learner goes on.
+        tasks: (first, number) of the campaign's tasks that it is evaluated on; None: all.
+    """
 
     index: int
     params: dict[str, Any]
+    origin: int | None = None
+    parent: int | None = None
+    tasks: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -56,11 +64,15 @@ class NewEvaluation:
 
 @dataclass(frozen=True)
 class ToldIndividual:
-    """What the optimizer was told: ok (one fitness per objective), failed or infeasible (fitness None)."""
+    """What the optimizer was told: ok (one fitness per objective), failed or infeasible (fitness None).
+
+    `violation` of an infeasible one: how far it is from being feasible, > 0, finite; None when not known.
+    """
 
     index: int
     status: str
     fitness: Sequence[float] | None
+    violation: float | None = None
 
 
 _COLUMNS = [generations.c[field.name] for field in fields(Generation)]
@@ -93,8 +105,19 @@ def ask_generation(
     bulk.copy(
         connection,
         "l2l.individuals",
-        ("campaign_id", "index", "generation", "params"),
-        ((campaign_id, one.index, number, json_text(one.params)) for one in individuals),
+        ("campaign_id", "index", "generation", "params", "origin", "parent", "first_task", "n_tasks"),
+        (
+            (
+                campaign_id,
+                one.index,
+                number,
+                json_text(one.params),
+                one.origin,
+                one.parent,
+                *(one.tasks or (None, None)),
+            )
+            for one in individuals
+        ),
     )
     rows = (
         (
@@ -220,17 +243,22 @@ _STAGED = {
     "index": "integer",
     "status": "text",
     "fitness": "double precision[]",
+    "violation": "double precision",
 }
 _TELL = sa.text("""
     UPDATE l2l.individuals AS i
-    SET status = t.status, fitness = t.fitness, told_generation = :number, told_position = t.position
+    SET status = t.status, fitness = t.fitness, violation = t.violation, told_generation = :number,
+        told_position = t.position
     FROM pg_temp.l2l_told AS t
     WHERE i.campaign_id = t.campaign_id AND i.index = t.index AND i.told_generation IS NULL
 """)
 
 
 def _tell(connection: Connection, campaign_id: str, number: int, told: Sequence[ToldIndividual]) -> None:
-    rows = ((position, campaign_id, one.index, one.status, one.fitness) for position, one in enumerate(told))
+    rows = (
+        (position, campaign_id, one.index, one.status, one.fitness, one.violation)
+        for position, one in enumerate(told)
+    )
     bulk.stage(connection, "l2l_told", _STAGED, rows)
     changed = connection.execute(_TELL, {"number": number}).rowcount
     if changed != len(told):

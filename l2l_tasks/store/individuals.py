@@ -1,4 +1,4 @@
-"""Individuals: reading them back, one or a generation's."""
+"""Individuals: reading them back, one, a generation's, or those that another optimizer learns from."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSON
 from sqlalchemy.engine import Connection
 
 from l2l_tasks.store.schema import individuals
@@ -13,7 +14,12 @@ from l2l_tasks.store.schema import individuals
 
 @dataclass(frozen=True)
 class Individual:
-    """A row of `individuals`; asked in `generation`, told to the optimizer in `told_generation`."""
+    """A row of `individuals`; asked in `generation`, told to the optimizer in `told_generation`.
+
+    Attributes:
+        origin, parent, first_task, n_tasks: as asked, see `generations.NewIndividual`.
+        violation: see `generations.ToldIndividual`.
+    """
 
     index: int
     generation: int
@@ -21,6 +27,22 @@ class Individual:
     status: str
     fitness: list[float] | None
     told_generation: int | None
+    origin: int | None
+    parent: int | None
+    first_task: int | None
+    n_tasks: int | None
+    violation: float | None
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """An individual with a fitness; `origin`: as `Individual`, `weight`: tasks that it was evaluated on."""
+
+    index: int
+    origin: int | None
+    weight: int
+    params: dict[str, Any]
+    fitness: list[float]
 
 
 _COLUMNS = [individuals.c[field.name] for field in fields(Individual)]
@@ -33,6 +55,18 @@ def get(connection: Connection, campaign_id: str, index: int) -> Individual | No
     return None if row is None else Individual(**row)
 
 
+def count(connection: Connection, campaign_id: str) -> int:
+    """How many have been asked, which is the index of the next one."""
+    query = sa.select(sa.func.coalesce(sa.func.max(individuals.c.index) + 1, 0))
+    return int(connection.execute(query.where(individuals.c.campaign_id == campaign_id)).scalar_one())
+
+
+def oldest_in_use(connection: Connection, campaign_id: str, generation: int) -> int:
+    """The first individual that is untold, a parent of one, or was told in the two generations before."""
+    values = {"campaign": campaign_id, "since": generation - 2}
+    return int(connection.execute(_OLDEST_IN_USE, values).scalar_one())
+
+
 def told_in(connection: Connection, campaign_id: str, generation: int) -> list[Individual]:
     """The individuals told in `generation`, in the order in which they were told."""
     query = (
@@ -41,3 +75,35 @@ def told_in(connection: Connection, campaign_id: str, generation: int) -> list[I
         .order_by(individuals.c.told_position)
     )
     return [Individual(**row) for row in connection.execute(query).mappings()]
+
+
+_OLDEST_IN_USE = sa.text("""
+    SELECT coalesce(least(
+        (SELECT min(least(index, parent)) FROM l2l.individuals
+         WHERE campaign_id = :campaign AND told_generation IS NULL),
+        (SELECT min(index) FROM l2l.individuals
+         WHERE campaign_id = :campaign AND told_generation >= :since)
+    ), 0)
+""")
+
+_EVALUATED = sa.text("""
+    SELECT index, origin, coalesce(n_tasks, 1) AS weight, params, fitness
+    FROM l2l.individuals
+    WHERE campaign_id = :campaign AND status = 'ok' AND told_generation < :before
+    ORDER BY CASE WHEN :sign <> 0 THEN :sign * fitness[1] ELSE -index END, index
+    LIMIT :most
+""").columns(params=JSON)
+
+
+def evaluated(
+    connection: Connection, campaign_id: str, *, before: int, sign: int, most: int
+) -> list[Evaluated]:
+    """The individuals with a fitness that were told before a generation, at most so many.
+
+    Args:
+        before: generation.
+        sign: 1 to have those with the smallest first objective, -1 those with the largest, 0 the newest.
+        most: how many.
+    """
+    values = {"campaign": campaign_id, "before": before, "sign": sign, "most": most}
+    return [Evaluated(**row) for row in connection.execute(_EVALUATED, values).mappings()]

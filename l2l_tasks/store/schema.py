@@ -32,7 +32,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSON, JSONB
 
 SCHEMA = "l2l"
-REVISION = "0001"  # the migration that makes what is written below
+REVISION = "0002"  # the migration that makes what is written below
 
 CAMPAIGN_STATUSES = ("running", "paused", "stopped", "finished")
 STATUSES = ("pending", "ok", "failed", "infeasible")  # of individuals and evaluations
@@ -99,6 +99,7 @@ campaigns = Table(
     Column("origin", Text, nullable=False, unique=True),
     Column("spec", JSONB, nullable=False),
     Column("spec_hash", Text, nullable=False),
+    Column("spec_version", Integer, nullable=False, server_default=text("1")),
     Column("problem", JSON, nullable=False),
     Column("code_hash", Text, ForeignKey("l2l.code_bundles.sha256"), nullable=False),
     Column("site", Text, nullable=False),
@@ -125,6 +126,22 @@ campaigns = Table(
     CheckConstraint("(status IN ('stopped', 'finished')) = (ended_at IS NOT NULL)", name="ended"),
     _finite("best_fitness"),
     Index("ix_campaigns_created", "created_at"),
+)
+
+# A campaign's row holds the version in force; a newer one comes into force when `from_generation` is asked.
+spec_versions = Table(
+    "spec_versions",
+    metadata,
+    _campaign(),
+    Column("version", Integer, nullable=False),
+    Column("from_generation", Integer, nullable=False),
+    Column("spec", JSONB, nullable=False),
+    Column("spec_hash", Text, nullable=False),
+    Column("problem", JSON, nullable=False),
+    Column("who", Text, nullable=False),
+    _time("created_at", now=True),
+    PrimaryKeyConstraint("campaign_id", "version"),
+    CheckConstraint("version >= 1 AND from_generation >= 0", name="counts"),
 )
 
 generations = Table(
@@ -158,9 +175,17 @@ individuals = Table(
     Column("fitness", ARRAY(Double)),
     Column("told_generation", Integer),
     Column("told_position", Integer),
+    # What the optimizer said when it asked (optimizers.individuals.Suggestion). No tasks: all there are.
+    Column("origin", Integer),
+    Column("parent", Integer),
+    Column("first_task", Integer),
+    Column("n_tasks", Integer),
+    Column("violation", Double),
     PrimaryKeyConstraint("campaign_id", "index"),
     _refers("individuals", "generation", "generations", "number"),
     _refers("individuals", "told_generation", "generations", "number"),
+    _refers("individuals", "origin", "individuals", "index"),
+    _refers("individuals", "parent", "individuals", "index"),
     CheckConstraint("index >= 0", name="index"),
     _one_of("status", STATUSES),
     _finite("fitness"),
@@ -169,6 +194,13 @@ individuals = Table(
         "(told_generation IS NULL) = (status = 'pending')"
         " AND (told_generation IS NULL) = (told_position IS NULL)",
         name="told",
+    ),
+    CheckConstraint(
+        "(first_task IS NULL) = (n_tasks IS NULL) AND first_task >= 0 AND n_tasks >= 1", name="slice"
+    ),
+    CheckConstraint(
+        "violation IS NULL OR (status = 'infeasible' AND violation > 0 AND violation < 'Infinity')",
+        name="violation",
     ),
     Index("ix_individuals_untold", "campaign_id", "index", postgresql_where=text("told_generation IS NULL")),
     Index("ix_individuals_told", "campaign_id", "told_generation", "told_position"),

@@ -11,10 +11,15 @@ from sqlalchemy.engine import Connection
 
 @dataclass(frozen=True)
 class Counts:
-    """Individuals that were not told yet, and how many of them still have an evaluation without a result."""
+    """Individuals that were not told yet, and how many of them still have an evaluation without a result.
+
+    `sliced` of the untold are evaluated on some of the campaign's tasks only, on `slices` tasks together.
+    """
 
     untold: int
     open: int
+    sliced: int = 0
+    slices: int = 0
 
     @property
     def complete(self) -> int:
@@ -23,16 +28,17 @@ class Counts:
 
 
 _COUNTS = sa.text("""
-    SELECT (SELECT count(*) FROM l2l.individuals WHERE campaign_id = :campaign AND told_generation IS NULL),
-        (SELECT count(DISTINCT individual) FROM l2l.evaluations
-         WHERE campaign_id = :campaign AND status = 'pending')
+    SELECT count(*) AS untold, (
+            SELECT count(DISTINCT individual) FROM l2l.evaluations
+            WHERE campaign_id = :campaign AND status = 'pending'
+        ) AS open, count(n_tasks) AS sliced, coalesce(sum(n_tasks), 0) AS slices
+    FROM l2l.individuals WHERE campaign_id = :campaign AND told_generation IS NULL
 """)
 
 
 def counts(connection: Connection, campaign_id: str) -> Counts:
     """What a campaign has open now."""
-    untold, unfinished = connection.execute(_COUNTS, {"campaign": campaign_id}).one()
-    return Counts(untold, unfinished)
+    return Counts(**connection.execute(_COUNTS, {"campaign": campaign_id}).mappings().one())
 
 
 _TOTALS = sa.text("""

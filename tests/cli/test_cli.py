@@ -98,7 +98,19 @@ def campaign(tmp_path: Path, local_site: LocalSite) -> Path:
 def test_help_lists_the_commands(nowhere: Environment) -> None:
     done = l2l(nowhere, "--help")
     assert done.returncode == 0
-    for command in ("validate", "run", "status", "show", "stop", "resume", "doctor", "db", "schema", "sites"):
+    for command in (
+        "validate",
+        "run",
+        "status",
+        "show",
+        "stop",
+        "resume",
+        "change",
+        "doctor",
+        "db",
+        "schema",
+        "sites",
+    ):
         assert command in done.stdout
 
 
@@ -143,6 +155,51 @@ def test_every_problem_of_every_file_is_shown(nowhere: Environment, tmp_path: Pa
     done = l2l(nowhere, "validate", one, two, three)
     refused(done, 2, f"{three}:1: cannot be read", "did you mean 'budget'", "4 problems found")
     assert re.search(rf"{two}:\d+: parameters\.y: no such parameter", done.stderr)
+
+
+MANY_MISTAKES = """\
+name: Many Mistakes             # no capitals, no spaces
+optimizee:
+  name: rastrigin
+  options:
+    dimension: 2
+parameters:
+  x: {low: 2.0, high: 1.0}      # upside down
+  y: 1.0                        # no such parameter
+tasks:
+  per_individual: 2             # there is one task
+optimizer:
+  name: cmaes
+  options:
+    sigma: 0                    # above 0
+    populaton: 8                # misspelt
+budget:
+  generation: 5                 # misspelt; not missing too
+  target: low                   # a number
+site: nowhere                   # unknown
+resources:
+  time: soon                    # a duration
+execution:
+  batch: 10
+  in_flight: 4                  # less than a batch
+  timeout: 2h                   # not compared with the time, which is not known
+schedule: 61 * * * *            # minutes
+seed: -1                        # at least 0
+"""
+
+
+def test_every_mistake_of_a_file_is_shown_once(nowhere: Environment, tmp_path: Path) -> None:
+    """Of syntax and of meaning, in the order of their lines."""
+    file = tmp_path / "many.yaml"
+    file.write_text(MANY_MISTAKES)
+    done = l2l(nowhere, "validate", file)
+    wrong = {1: "name", 7: "parameters.x", 8: "parameters.y", 10: "tasks.per_individual",
+             14: "optimizer.options.sigma", 15: "optimizer.options.populaton", 17: "budget.generation",
+             18: "budget.target", 19: "site", 21: "resources.time", 24: "execution.in_flight",
+             26: "schedule", 27: "seed"}  # fmt: skip
+    refused(done, 2, "13 problems found")
+    found = re.findall(rf"^{file}:(\d+): ([^ ]+): .+$", done.stderr, re.MULTILINE)
+    assert found == [(str(line), field) for line, field in wrong.items()]
 
 
 def test_without_a_database_it_says_what_to_do(nowhere: Environment) -> None:
@@ -210,6 +267,42 @@ def test_a_campaign_from_begin_to_end(here: Environment, campaign: Path) -> None
     assert page.returncode == 0, page.stderr
     assert f"{best:.5g}" in page.stdout
     refused(l2l(here, "resume", found[1]), 2, "is finished")
+
+
+def test_a_campaign_that_is_changed_while_it_runs(here: Environment, campaign: Path) -> None:
+    """By fields and by a file; it is paused because its optimizee has no such metric."""
+    assert l2l(here, "run", campaign, "--set", "constraints.rate.high=1").returncode != 0
+    (row,) = json.loads(l2l(here, "status", "--json").stdout)
+    assert row["status"] == "paused"
+    refused(l2l(here, "change", row["id"]), 2, "nothing to change")
+    refused(l2l(here, "change", row["id"], "-o", "seed=3"), 2, "seed cannot change while a campaign runs")
+    refused(l2l(here, "change", row["id"], "-o", "bacth=3"), 2, "bacth")
+    done = l2l(here, "change", row["id"], "-o", "batch=6", "-o", "optimizer=random")
+    assert done.returncode == 0, done.stderr
+    assert "version 2 of its specification, from generation 1 on" in done.stdout
+    shown = json.loads(l2l(here, "show", row["id"], "--json").stdout)
+    assert [one["from_generation"] for one in shown["versions"]] == [0, 1]
+    assert shown["campaign"]["spec_version"] == 1
+    page = l2l(here, "show", row["id"]).stdout
+    assert re.search(r"1  from generation 0, .*\(in force\)\n +2  from generation 1, .*cli:", page)
+    file = campaign.with_name("changed.yaml")
+    spec = {**yaml.safe_load(campaign.read_text()), "constraints": {"rate": {"high": 1}}}
+    file.write_text(yaml.safe_dump({**spec, "budget": {"generations": 5}}))
+    assert "version 3" in l2l(here, "change", row["id"], file).stdout
+
+
+def test_a_campaign_without_any_success_says_why_once(here: Environment, campaign: Path) -> None:
+    changes = ["optimizee.options.fail=1.0", "execution.attempts=1"]
+    done = l2l(here, "run", campaign, *(word for change in changes for word in ("--set", change)))
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = re.findall(
+        r"no evaluation succeeded: (4 of 4: exception: RuntimeError: ordered by the option fail=1)",
+        done.stdout,
+    )
+    assert len(said) == 1, done.stdout
+    (row,) = json.loads(l2l(here, "status", "--json").stdout)
+    assert row["evaluations_failed"] == 8
+    assert f"last generation: {said[0]}" in l2l(here, "show", row["id"]).stdout
 
 
 def test_the_same_file_gives_the_same_individuals(here: Environment, campaign: Path) -> None:

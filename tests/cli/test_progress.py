@@ -26,6 +26,7 @@ TOLD: dict[str, Any] = {
         "stagnant": 0,
     },
 }
+FAILED = {"evaluations": 3, "of_all": 8, "kind": "exception", "message": "ValueError:\n[/x] no"}
 WAITING: dict[str, Any] = {"generation": 0, "todo": 5, "running": 2, "known": True, "workers": []}
 
 
@@ -67,10 +68,13 @@ def test_the_display_takes_every_event(terminal: bool) -> None:
         display.show("begun", {"campaign": "a-00000000"})
         display.show("waiting", {**WAITING, "rejected": "[/red] partition"})
         display.show("told", TOLD)
+        display.show("failed", FAILED)
+        display.show("failed", FAILED)
         display.show("tracking", {"error": "no server [/x]"})
         display.show("ended", {"campaign": "a-00000000", "reason": "all 4 generations done"})
     for text in ("a-00000000", told_line(TOLD, 0.0).strip()[:20], "no server [/x]", "all 4 generations done"):
         assert text in out.getvalue()
+    assert out.getvalue().count("no evaluation succeeded: 3 of 8: exception: ValueError: [/x] no") == 1
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, UserError])

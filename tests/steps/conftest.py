@@ -11,7 +11,10 @@ from sqlalchemy import Engine
 
 from l2l_tasks.context import Context
 from l2l_tasks.spec import CampaignSpec
+from tests.steps.own_optimizer import talkative
 from tests.support.local_site import LocalSite
+
+__all__ = ["base_dir", "ctx", "talkative"]
 
 
 def campaign_spec(site: str, **changes: Any) -> CampaignSpec:

@@ -17,10 +17,12 @@ from l2l_tasks.planning import (
     TaskPlan,
     Told,
     aggregate,
+    best_of,
     bundle_name,
     decide,
     describe,
     evaluation_seed,
+    excesses,
     judge,
     losses,
     told_sha256,
@@ -96,18 +98,58 @@ def test_fingerprint_depends_on_history_order_and_values() -> None:
 
 @given(st.lists(st.lists(st.one_of(st.none(), finite), min_size=1, max_size=5), min_size=1, max_size=8))
 def test_best_so_far_never_gets_worse(generations: list[list[float | None]]) -> None:
-    progress, last = Progress(), math.inf
+    progress, last, first = Progress(), math.inf, 0
     for values in generations:
         told = [
             Told(i, {}, "ok" if v is not None else "failed", None if v is None else [v])
-            for i, v in enumerate(values)
+            for i, v in enumerate(values, first)
         ]
-        progress = Progress.from_json(progress.advance(told, len(told), "minimize").to_json())
-        best = math.inf if progress.best is None else progress.best["fitness"][0]
-        assert best <= last
-        assert (progress.stagnant == 0) == (best < last)
-        last = best
-    assert progress.evaluations == sum(len(v) for v in generations)
+        first += len(values)
+        best = best_of(progress.best, told, "minimize")
+        progress = Progress.from_json(progress.advance(best, len(told)).to_json())
+        reached = math.inf if progress.best is None else progress.best["fitness"][0]
+        assert reached <= last
+        assert (progress.stagnant == 0) == (reached < last)
+        last = reached
+    assert progress.evaluations == first
+
+
+def test_the_same_best_judged_anew_is_no_progress() -> None:
+    """Re-evaluations change the mean of an individual; only another one is a better one."""
+    before = Progress(4, {"index": 1, "fitness": [0.2]}, 2)
+    assert before.advance({"index": 1, "fitness": [0.1]}, 2).stagnant == 3
+    after = before.advance({"index": 2, "fitness": [0.3]}, 2)
+    assert (after.stagnant, after.evaluations, after.best) == (0, 6, {"index": 2, "fitness": [0.3]})
+
+
+@pytest.mark.parametrize(
+    ("mean", "limits", "expected"),
+    [
+        (1.0, {"low": 1.0, "high": 2.0}, None),
+        (2.0, {"low": 1.0, "high": 2.0}, None),
+        (3.0, {"high": 2.0}, 0.5),
+        (1.0, {"low": 4.0}, 0.75),
+        (-3.0, {"low": -2.0}, 0.5),
+        (0.5, {"high": 0.0}, 0.5),
+        (sys.float_info.max, {"high": 1e-300}, 1e300),
+    ],
+)
+def test_excess_over_a_limit_is_relative_to_it(
+    mean: float, limits: dict[str, float], expected: float | None
+) -> None:
+    found = excesses({"rate": [mean, mean]}, {"rate": limits})
+    assert found == ({} if expected is None else {"rate": pytest.approx(expected)})
+
+
+def test_slices_of_tasks_are_some_of_the_campaigns_tasks() -> None:
+    plan = TaskPlan(4, 1, False)
+    assert plan.indices(3, (1, 2)) == [1, 2]
+    assert plan.indices(3, (0, 4)) == plan.indices(0) == [0, 1, 2, 3]
+    for tasks in ((0, 5), (3, 2), (-1, 2), (0, 0)):
+        with pytest.raises(ValueError, match="per_individual"):
+            plan.indices(0, tasks)
+    with pytest.raises(ValueError, match="fresh"):
+        TaskPlan(4, 1, True).indices(0, (0, 1))
 
 
 BEST = Progress(evaluations=40, best={"index": 3, "params": {}, "fitness": [0.5]}, stagnant=2)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
@@ -14,7 +15,7 @@ from sqlalchemy.engine import Connection
 
 from infra.postgres import free_port
 from l2l_tasks.errors import StoreError
-from l2l_tasks.store import campaigns, events
+from l2l_tasks.store import campaigns, events, individuals, versions
 from l2l_tasks.store.engine import connect, open_engine
 from l2l_tasks.store.schema import REVISION, metadata
 from l2l_tasks.store.upgrade import alembic_config, upgrade
@@ -65,6 +66,42 @@ def test_migrations_make_exactly_the_tables_of_the_code(postgres_server: Server)
 
 def test_the_revision_of_the_code_is_the_newest_migration() -> None:
     assert ScriptDirectory.from_config(alembic_config()).get_heads() == [REVISION]
+
+
+OF_0001 = """
+    INSERT INTO l2l.code_bundles (sha256, files) VALUES ('c', '{}');
+    INSERT INTO l2l.campaigns (id, name, origin, spec, spec_hash, problem, code_hash, site, seed)
+        VALUES ('old-00000000', 'old', 'test/old', '{"name": "old"}', 'h', '{"batch": 4}', 'c', 'local', 7);
+    INSERT INTO l2l.generations (campaign_id, number, asked) VALUES ('old-00000000', 0, 1);
+    INSERT INTO l2l.individuals (campaign_id, index, generation, params)
+        VALUES ('old-00000000', 0, 0, '{"x": 1e16}');
+"""
+
+
+def test_a_database_of_the_first_release_is_upgraded_in_place(postgres_server: Server) -> None:
+    """A campaign that runs keeps its individuals, and what it began with becomes version 1."""
+    database = postgres_server.empty()
+    owner = open_engine(database.owner_url)
+    with owner.begin() as connection:
+        connection.execute(sa.text("CREATE SCHEMA l2l"))
+        config = alembic_config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.execute(sa.text(OF_0001.replace(":", "\\:")))
+    owner.dispose()
+    assert upgrade(database.owner_url) == REVISION
+    engine = connect(database.app_url)
+    with engine.begin() as connection:
+        row = campaigns.get(connection, "old-00000000")
+        (version,) = versions.listing(connection, row.id)
+        individual = individuals.get(connection, row.id, 0)
+    assert individual is not None
+    assert (individual.params, individual.origin, individual.n_tasks) == ({"x": 1e16}, None, None)
+    assert (row.spec_version, version.version, version.from_generation) == (1, 1, 0)
+    assert (version.spec, version.problem, version.who) == (row.spec, row.problem, "test/old")
+    assert version.created_at == row.created_at
+    engine.dispose()
+    postgres_server.drop(database)
 
 
 def test_upgrades_repeat_and_collide_without_harm(postgres_server: Server) -> None:

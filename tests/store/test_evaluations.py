@@ -177,8 +177,8 @@ def test_only_complete_untold_individuals_can_be_told(connection: Connection, as
     evaluations.ingest(connection, asked, lines)
     first, second = evaluations.complete_untold(connection, asked)
     assert (first.index, first.params) == (1, {"x": 1.0})
-    assert first.evaluations == [(0, 0, "ok", [1.0]), (1, 0, "failed", None)]
-    assert (second.index, second.evaluations) == (2, [(0, 0, "ok", [2.0]), (1, 0, "ok", [2.0])])
+    assert first.evaluations == [(0, 0, "ok", [1.0], ()), (1, 0, "failed", None, ())]
+    assert (second.index, second.evaluations) == (2, [(0, 0, "ok", [2.0], ()), (1, 0, "ok", [2.0], ())])
     build.tell(connection, asked, 0, [1])
     assert [one.index for one in evaluations.complete_untold(connection, asked)] == [2]
 

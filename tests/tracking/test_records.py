@@ -8,9 +8,11 @@ import posixpath
 import re
 
 import pyarrow.parquet as pq
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from l2l_tasks.mlflow_pages import run_page
 from l2l_tasks.tracking import artifacts, records
 
 
@@ -29,6 +31,18 @@ def test_good_names_are_left_alone() -> None:
 def test_settings_become_flat_texts() -> None:
     flat = records.flatten({"a": {"b": 1, "c": None, "d": {"e": [1, 2]}}, "f": "x" * 7000, "g": True})
     assert flat == {"a.b": "1", "a.d.e": "[1, 2]", "f": "x" * 6000, "g": "true"}
+
+
+@pytest.mark.parametrize("name", ["L2L_MLFLOW_URL", "MLFLOW_TRACKING_URI"])
+def test_links_open_the_view_of_experiments(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for other in ("L2L_MLFLOW_URL", "MLFLOW_TRACKING_URI"):
+        monkeypatch.setenv(other, "")
+    assert run_page("0a1b") == ""
+    monkeypatch.setenv(name, "http://localhost:5000/")
+    assert run_page("0a1b") == (
+        "http://localhost:5000/#/experiments/-/runs/0a1b?workflowType=machine_learning"
+    )
+    assert run_page(None) == ""
 
 
 def test_plots_thin_out() -> None:

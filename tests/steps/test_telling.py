@@ -1,0 +1,159 @@
+"""What an optimizer is told: constraints, metrics, and who is the best individual so far."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sqlalchemy import text
+
+from l2l_tasks import runner
+from l2l_tasks.context import Context
+from l2l_tasks.errors import UserError
+from l2l_tasks.runner import stored_summary
+from l2l_tasks.store import campaigns
+from tests.steps.conftest import campaign_spec
+from tests.steps.own_optimizer import TOLD
+from tests.support.local_site import LocalSite
+
+pytestmark = pytest.mark.usefixtures("talkative")
+TWO = """
+from optimizees.base import Objective, Optimizee, Result
+from optimizers.space import Float, Space
+
+class Two(Optimizee):
+    objectives = (Objective("cost"), Objective("gain", "maximize"))
+    def space(self):
+        return Space({"x": Float(0.0, 1.0), "y": Float(0.0, 1.0)})
+    def evaluate(self, params, task, rng, context):
+        return Result([params["x"], params["x"] * params["y"]])
+"""
+
+
+def test_the_best_is_judged_by_the_mean_of_its_evaluations(
+    ctx: Context, local_site: LocalSite, base_dir: Path
+) -> None:
+    """Guards against the luckiest draw of a noisy optimizee, reported as the result of a campaign."""
+    spec = campaign_spec(
+        local_site.name,
+        optimizee={"name": "sphere", "options": {"dimension": 2, "noise": 30.0}},
+        optimizer={"name": "random", "options": {"reevaluate": 2}},
+        budget={"generations": 4},
+        execution={"batch": 6, "workers": 2, "linger": 20, "timeout": 20},
+    )
+    campaign = runner.run(ctx, spec, base_dir)
+    best = stored_summary(ctx, campaign)["summary"]["progress"]["best"]
+    with ctx.engine.begin() as connection:
+        query = """select fitness[1] from l2l.individuals
+            where campaign_id = :c and :best in (index, origin)"""
+        drawn = list(connection.scalars(text(query), {"c": campaign, "best": best["index"]}))
+        luckiest = connection.scalar(
+            text("select min(fitness[1]) from l2l.individuals where campaign_id = :c"), {"c": campaign}
+        )
+        row = campaigns.get(connection, campaign)
+    assert best["evaluations"] == len(drawn) > 1
+    assert best["fitness"] == [pytest.approx(np.mean(drawn))]
+    assert best["fitness"][0] > luckiest
+    assert (row.best_individual, row.best_fitness) == (best["index"], best["fitness"])
+
+
+def test_several_objectives_have_a_front(ctx: Context, local_site: LocalSite, tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "two.py").write_text(TWO)
+    spec = campaign_spec(
+        local_site.name,
+        optimizee={"class": "two:Two", "path": "own"},
+        optimizer={"name": "talkative"},
+        budget={"generations": 2},
+        execution={"batch": 8, "workers": 2, "linger": 20, "timeout": 20},
+    )
+    campaign = runner.run(ctx, spec, tmp_path)
+    summary = stored_summary(ctx, campaign)["summary"]
+    with ctx.engine.begin() as connection:
+        query = "select index, fitness from l2l.individuals where campaign_id = :c order by index"
+        found = [(row.index, row.fitness) for row in connection.execute(text(query), {"c": campaign})]
+    best = [
+        {"index": index, "fitness": fitness}
+        for index, fitness in found
+        if not any(
+            other[0] <= fitness[0] and other[1] >= fitness[1] and other != fitness for _, other in found
+        )
+    ]
+    assert summary["front"] == best
+    assert 0 < len(best) < len(found)
+    assert summary["progress"]["best"]["fitness"][0] == min(fitness[0] for _, fitness in found)
+
+
+def test_an_optimizer_is_told_the_metrics_that_it_names(
+    ctx: Context, local_site: LocalSite, base_dir: Path
+) -> None:
+    spec = campaign_spec(
+        local_site.name,
+        optimizee={"name": "sphere", "options": {"dimension": 2, "fail": 0.2}},
+        optimizer={"name": "talkative", "options": {"measure": ["value"]}},
+        tasks={"repeats": 2},
+        budget={"generations": 1},
+        execution={"batch": 8, "workers": 2, "linger": 20, "timeout": 20, "attempts": 1},
+    )
+    runner.run(ctx, spec, base_dir)
+    (told,) = TOLD
+    assert 0 < told.ok.sum() < 8
+    for ok, loss, values in zip(told.ok, told.losses[:, 0], told.measures["value"], strict=True):
+        if ok:
+            assert values is not None
+            assert values.dtype == np.float64
+            assert values.tolist() == [loss, loss]
+        else:
+            assert values is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "who"),
+    [
+        ({"optimizer": {"name": "talkative", "options": {"measure": ["rate"]}}}, "the optimizer"),
+        ({"constraints": {"rate": {"high": 3}}}, "`constraints`"),
+    ],
+)
+def test_a_missing_metric_pauses_the_campaign(
+    ctx: Context, local_site: LocalSite, base_dir: Path, changes: dict[str, object], who: str
+) -> None:
+    with pytest.raises(UserError, match=f"{who} needs the metric 'rate'.*individual 0, task 0, repeat 0"):
+        runner.run(ctx, campaign_spec(local_site.name, **changes), base_dir)
+    with ctx.engine.begin() as connection:
+        (row,) = campaigns.listing(connection)
+    assert (row.status, row.generations_told) == ("paused", 0)
+    assert "'rate'" in (row.reason or "")
+
+
+def test_individuals_beyond_a_limit_are_infeasible_by_how_far(
+    ctx: Context, local_site: LocalSite, base_dir: Path
+) -> None:
+    """The limit is of the mean of a metric, the violation in parts of it; the optimizer ranks by it."""
+    spec = campaign_spec(
+        local_site.name,
+        optimizer={"name": "talkative"},
+        tasks={"repeats": 2},
+        constraints={"value": {"low": 2.0, "high": 20.0}},
+        budget={"generations": 2},
+        execution={"batch": 8, "workers": 2, "linger": 20, "timeout": 20},
+    )
+    campaign = runner.run(ctx, spec, base_dir)
+    query = """select i.index, i.status, i.fitness, i.violation, avg((e.metrics ->> 'value')::float) as value
+        from l2l.individuals as i join l2l.evaluations as e
+        on e.campaign_id = i.campaign_id and e.individual = i.index
+        where i.campaign_id = :c group by i.campaign_id, i.index order by i.index"""
+    with ctx.engine.begin() as connection:
+        rows = connection.execute(text(query), {"c": campaign}).all()
+    violations = np.concatenate([told.violations for told in TOLD])
+    for row, told in zip(rows, violations, strict=True):
+        excess = max(0.0, row.value / 20.0 - 1.0, 1.0 - row.value / 2.0)
+        assert row.status == ("infeasible" if excess else "ok")
+        assert (row.fitness is None) == bool(excess)
+        assert row.violation == (pytest.approx(excess) if excess else None)
+        assert told == (row.violation or 0.0)
+    n = sum(row.status == "infeasible" for row in rows)
+    assert 0 < n < 16
+    assert stored_summary(ctx, campaign)["summary"]["violated"]["value"] == sum(
+        row.status == "infeasible" for row in rows[8:]
+    )
