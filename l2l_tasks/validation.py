@@ -15,8 +15,9 @@ from pydantic import BaseModel
 import optimizees
 import optimizers
 from l2l_tasks.errors import SpecError, UserError
-from l2l_tasks.spec import CampaignSpec, Problem, Source, check_json, draft
+from l2l_tasks.spec import CampaignSpec, Problem, Source, draft
 from l2l_tasks.spec_problems import did_you_mean, salvage, shorten
+from l2l_tasks.spec_values import check_json
 from l2l_tasks.spec_yaml import Loc
 from optimizees.base import Objective, Optimizee, OptimizeeError, OptionsError
 from optimizers.space import Space, SpaceError
