@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 from l2l_tasks import dag_names, settings
 from l2l_tasks.airflow_client import AirflowClient
 from l2l_tasks.errors import AirflowError, UserError
 from l2l_tasks.store.campaigns import Campaign
+
+ACTIVE = ("queued", "running")
+PATIENCE = 60.0  # seconds
 
 
 def connect() -> AirflowClient:
@@ -19,6 +24,28 @@ def connect() -> AirflowClient:
     if not url or not user or not password:
         raise UserError(f"Airflow's address and account are not known: set {', '.join(names)} or `make up`")
     return AirflowClient(url, user, password)
+
+
+def settle(campaign: Campaign, generation: int) -> None:
+    """Wait until the DAG run of a campaign that does not run has ended, at most PATIENCE seconds.
+
+    Its remaining tasks do nothing, and soon; a campaign that ran again before they have passed would have
+    no run that does its work.
+
+    Raises:
+        UserError, AirflowError: as `rerun`.
+    """
+    airflow, run_id = connect(), _run_id(campaign, generation)
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        try:
+            if airflow.run_state(campaign.name, run_id) not in ACTIVE:
+                return
+        except AirflowError as error:
+            if error.status == 404:
+                return
+            raise
+        time.sleep(0.5)
 
 
 def rerun(campaign: Campaign, generation: int) -> str:
@@ -35,11 +62,7 @@ def rerun(campaign: Campaign, generation: int) -> str:
         UserError: Airflow's address or account is not known.
         AirflowError: Airflow does not answer or refuses.
     """
-    airflow = connect()
-    run_id = dag_names.run_id(campaign.id, generation)
-    first = dag_names.first_run(campaign.origin)
-    if generation == 0 and first is not None:
-        run_id = first[1]
+    airflow, run_id = connect(), _run_id(campaign, generation)
     try:
         state = airflow.run_state(campaign.name, run_id)
     except AirflowError as error:
@@ -48,7 +71,15 @@ def rerun(campaign: Campaign, generation: int) -> str:
         # Also when Airflow has lost its database: the campaign is in PostgreSQL.
         airflow.trigger(campaign.name, {"campaign": campaign.id, "generation": generation}, run_id)
         return f"DAG run {run_id} of {campaign.name} is triggered"
-    if state in ("queued", "running"):
+    if state in ACTIVE:
         return f"DAG run {run_id} of {campaign.name} is {state} already"
     airflow.clear(campaign.name, run_id)
     return f"DAG run {run_id} of {campaign.name} was {state}; its tasks are done again"
+
+
+def _run_id(campaign: Campaign, generation: int) -> str:
+    """The DAG run of a generation; the first one is the one that the campaign was started by."""
+    first = dag_names.first_run(campaign.origin)
+    if generation == 0 and first is not None:
+        return first[1]
+    return dag_names.run_id(campaign.id, generation)

@@ -120,15 +120,18 @@ def resume(
     from l2l_tasks.store import campaigns, generations
 
     with _context() as ctx:
-        steps.resume(ctx, campaign, _who())
         with ctx.engine.begin() as connection:
             row = campaigns.get(connection, campaign)
             last = generations.last(connection, campaign)
-        if here or not row.origin.startswith("airflow:"):
+        generation = 0 if last is None else last.number + (last.told_at is not None)
+        by_airflow = row.origin.startswith("airflow:") and not here
+        if by_airflow and row.status in ("stopped", "paused"):
+            airflow_api.settle(row, generation)
+        steps.resume(ctx, campaign, _who())
+        if not by_airflow:
             with Display() as display:
                 runner.proceed(ctx, campaign, display.show)
             return
-    generation = 0 if last is None else last.number + (last.told_at is not None)
     typer.echo(airflow_api.rerun(row, generation))
 
 
