@@ -305,7 +305,7 @@ def test_a_half_complete_batch_is_not_asked_for_without_a_pause(
     ctx: Context, local_site: LocalSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Guards the site: in steady state with several tasks the wait ended at once, again and again."""
-    # One task of each individual is slow: as many others as a batch has are done before, of several individuals.
+    # One task of each individual is slow: others, as many as a batch has, are done before it.
     wait = "import time; time.sleep(2 if task['shift'] == 10 else 0); return Result"
     slow = FAMILY.replace("return Result", wait)
     (tmp_path / "own").mkdir()
