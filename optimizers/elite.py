@@ -48,7 +48,8 @@ class Elite:
             return None
         i = found[0]
         self.counts[i] += 1
-        self.means[i] += (loss - self.means[i]) / self.counts[i]
+        # Halves: the difference of two large losses is infinite.
+        self.means[i] += 2 * ((loss / 2 - self.means[i] / 2) / self.counts[i])
         result = float(self.means[i]), int(self.counts[i])
         self._prune()
         return result

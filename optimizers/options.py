@@ -15,7 +15,7 @@ AnyOptions = TypeVar("AnyOptions", bound="Options")
 class Options(BaseModel):
     """Base of the options of all optimizers."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     reevaluate: int = Field(
         0, ge=0, description="best individuals evaluated again in each generation, against noise"

@@ -6,6 +6,7 @@ Memory: O(n) per call, and blocks of pairs of a fixed size; nothing here holds a
 from __future__ import annotations
 
 import heapq
+import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from typing import Any, cast
@@ -145,14 +146,17 @@ class _Gaps:
 
 
 def hypervolume(losses: FloatArray, reference: FloatArray) -> float:
-    """Volume that the rows dominate below `reference`; exact, by slicing along the last objective.
+    """Volume that the rows dominate below `reference`; exact, by slicing along the last objective. Infinite
+    where it, or an edge of it, is larger than a float64 can be.
 
     Time O(n log n) for two objectives, about O(n log n) for three, a factor n more for each further one.
     """
     inside = losses[(losses < reference).all(axis=1)]
     if not len(inside):
         return 0.0
-    return _volume(inside[nondominated(inside)], reference)
+    with np.errstate(over="ignore", invalid="ignore"):
+        volume = _volume(inside[nondominated(inside)], reference)
+    return math.inf if math.isnan(volume) else volume  # of an infinite edge and one of length 0
 
 
 def _volume(losses: FloatArray, reference: FloatArray) -> float:

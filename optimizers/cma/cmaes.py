@@ -51,7 +51,7 @@ class CMAESOptions(Options):
     population: int | None = Field(
         None, ge=SMALLEST_POPULATION, description="lambda of the first run; null: as many as the first ask"
     )
-    sigma: float = Field(0.3, gt=0, le=1, description="first standard deviation, as a share of each range")
+    sigma: float = Field(0.3, ge=1e-9, le=1, description="first standard deviation, as a share of each range")
     restarts: int = Field(9, ge=0, description="how often a converged run starts anew with lambda doubled")
     restart_policy: Policy = Field(
         "ipop", description="ipop: each run doubles lambda; bipop: small runs in between; none: one run"
@@ -212,7 +212,7 @@ class CMAES(Optimizer):
         if following is None:
             self._converged = True
             return
-        if self._elder is None or self._score < self._elder[0]:
+        if self._score < (math.inf if self._elder is None else self._elder[0]):
             self._elder = (self._score, self._model.mean)
         self._population, narrower = following
         self._run_first_id = self._generation_first_id = self._next_id

@@ -19,6 +19,7 @@ import importlib
 import inspect
 import json
 import math
+from collections import Counter
 from typing import Any, ClassVar
 
 import numpy as np
@@ -223,7 +224,8 @@ def variable_names(slices: dict[str, slice]) -> list[str]:
     for name, cut in slices.items():
         size = cut.stop - cut.start
         names += [name] if size == 1 else [f"{name}_{i}" for i in range(size)]
-    return [name if names.count(name) == 1 else f"{name}.{i}" for i, name in enumerate(names)]
+    number = Counter(names)
+    return [name if number[name] == 1 else f"{name}.{i}" for i, name in enumerate(names)]
 
 
 def load_class(path: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from typing import Any
 
@@ -21,7 +22,8 @@ class Design(Optimizer):
 
     def _set_total(self, total: int, hint: str) -> None:
         if total > LARGEST:
-            raise OptimizerError(f"{self.name}: {total} individuals, at most {LARGEST} are possible. {hint}")
+            number = str(total) if total < 10**15 else f"10^{math.log10(total):.0f}"
+            raise OptimizerError(f"{self.name}: {number} individuals, at most {LARGEST} are possible. {hint}")
         self._total = total
         self._drawn = 0
 

@@ -19,6 +19,7 @@ from optimizers.designs.design import Design
 
 LARGEST_SIZE = 10_000_000  # numbers in the design; the state holds them
 LARGEST_OPTIMISED = 2000  # individuals; the optimisation takes their square in memory and some seconds
+_LARGEST_DIMENSION = 1000  # that is optimised; the products over more coordinates overflow
 _SWAPS = 20  # attempted per individual
 
 
@@ -26,7 +27,9 @@ class LatinHypercubeOptions(Options):
     """Options of `latin_hypercube`."""
 
     samples: int = Field(100, ge=1, description="individuals of the design; then it is done")
-    optimised: bool = Field(True, description="spread more evenly by swaps, up to 2000 samples; or plain")
+    optimised: bool = Field(
+        True, description="spread more evenly by swaps, up to 2000 samples and 1000 dimensions; or plain"
+    )
 
 
 class LatinHypercube(Design):
@@ -52,7 +55,8 @@ class LatinHypercube(Design):
     def _rows(self, first: int, last: int) -> FloatArray:
         if not first:
             self._rest = latin_hypercube(self._total, self.space.dimension, self._rng)
-            if self.options.optimised and 1 < self._total <= LARGEST_OPTIMISED:
+            few = 1 < self._total <= LARGEST_OPTIMISED and self.space.dimension <= _LARGEST_DIMENSION
+            if self.options.optimised and few:
                 lower_discrepancy(self._rest, _SWAPS * self._total, self._rng)
         rows, self._rest = self._rest[: last - first], self._rest[last - first :]
         return rows

@@ -35,7 +35,7 @@ _SECOND_MOMENT = 0.999  # Adam's beta_2
 class EvolutionStrategyOptions(GaussianOptions):
     """Options of `evolution_strategy`."""
 
-    sigma: float = Field(0.1, gt=0, le=1, description="first standard deviation, as a share of each range")
+    sigma: float = Field(0.1, ge=1e-9, le=1, description="first standard deviation, as a share of each range")
     mirrored: bool = Field(True, description="samples come in pairs, opposite to each other about the mean")
     shaping: Literal["log_ranks", "centred_ranks", "losses"] = Field(
         "log_ranks",
@@ -45,7 +45,9 @@ class EvolutionStrategyOptions(GaussianOptions):
     update: Literal["plain", "momentum", "adam"] = Field(
         "plain", description="how the mean follows the gradient; adam: scales each coordinate"
     )
-    learning_rate: float = Field(1.0, gt=0, description="of the mean, in steps of weighted recombination")
+    learning_rate: float = Field(
+        1.0, gt=0, le=10, description="of the mean, in steps of weighted recombination"
+    )
     momentum: float | None = Field(
         None,
         ge=0,

@@ -29,7 +29,7 @@ class GaussianOptions(Options):
     population: int | None = Field(
         None, ge=SMALLEST_POPULATION, description="lambda, told for each step; null: as many as the first ask"
     )
-    sigma: float = Field(0.3, gt=0, le=1, description="first standard deviation, as a share of each range")
+    sigma: float = Field(0.3, ge=1e-9, le=1, description="first standard deviation, as a share of each range")
     start: Literal["default", "centre", "random"] = Field("default", description="first mean")
 
 

@@ -28,10 +28,12 @@ _LARGEST_CHANGE = 1.0  # of the logarithm of a standard deviation, in one genera
 class SNESOptions(GaussianOptions):
     """Options of `snes`."""
 
-    sigma: float = Field(0.2, gt=0, le=1, description="first standard deviations, as a share of each range")
-    learning_rate_mean: float = Field(1.0, gt=0, description="eta of the mean")
+    sigma: float = Field(
+        0.2, ge=1e-9, le=1, description="first standard deviations, as a share of each range"
+    )
+    learning_rate_mean: float = Field(1.0, gt=0, le=10, description="eta of the mean")
     learning_rate_sigma: float | None = Field(
-        None, gt=0, description="eta of the standard deviations; null: (3 + ln D) / (5 sqrt D)"
+        None, gt=0, le=10, description="eta of the standard deviations; null: (3 + ln D) / (5 sqrt D)"
     )
 
 

@@ -32,12 +32,12 @@ _LARGEST_CHANGE = 1.0  # of the logarithm of any standard deviation, in one gene
 class XNESOptions(GaussianOptions):
     """Options of `xnes`."""
 
-    learning_rate_mean: float = Field(1.0, gt=0, description="eta of the mean")
+    learning_rate_mean: float = Field(1.0, gt=0, le=10, description="eta of the mean")
     learning_rate_sigma: float | None = Field(
-        None, gt=0, description="eta of the step size; null: (3 + ln D) / (5 sqrt D)"
+        None, gt=0, le=10, description="eta of the step size; null: (3 + ln D) / (5 sqrt D)"
     )
     learning_rate_shape: float | None = Field(
-        None, gt=0, description="eta of the shape; null: 3 / D of that, more in large populations"
+        None, gt=0, le=10, description="eta of the shape; null: 3 / D of that, more in large populations"
     )
 
 

@@ -15,7 +15,7 @@ neuroscience models on high performance computers with Learning to Learn" (2022)
 * The optimizee returns two metrics with every evaluation: the outputs, and the targets of the same shape.
   Those of all evaluations of an individual count together, as one mini-batch; it may be another one in each
   generation. All members must see the same one.
-* The formula is solved in the space of the ensemble (J x J), whatever the number of outputs.
+* The formula is solved in the space of the ensemble (J x J), or in that of the outputs if there are fewer.
 * A generation is complete when J individuals asked in it were told. Failed ones, and those with another
   number of outputs than most, are replaced by samples around the best. Individuals told later are not used,
   because they may have seen another mini-batch.
@@ -45,6 +45,7 @@ from optimizers.base import (
 from optimizers.generations import Waiting
 
 SMALLEST_POPULATION = 4
+_LEAST_GAMMA = 1e-12  # in the sum of the outputs' variances
 _KEPT = 256  # observations kept before the size of the ensemble is known
 
 
@@ -202,19 +203,27 @@ class EnsembleKalman(Optimizer):
         residuals, outputs = residuals / scale, outputs / scale  # squares neither vanish nor overflow
         self._misfit = scale * float(np.sqrt((residuals**2).mean()))
         deviations = (outputs - outputs.mean(axis=0)) / math.sqrt(len(members))
+        basis = None
+        if deviations.shape[1] < len(members):
+            basis, deviations = np.linalg.qr(deviations)
         gram = deviations @ deviations.T
-        gamma = (self.options.gamma or 0.0) / scale / scale
         if self.options.gamma is None:
             gamma = adapted(gram, deviations @ residuals.mean(axis=0), self.options.reduction)
+        else:
+            gamma = min(self.options.gamma / scale / scale, 1e300) or 1e-300
         if not gamma > 0:
             return members  # all members put out the same
+        # A smaller one would be lost in the rounding of the matrix, which is singular without it.
+        gamma = max(gamma, _LEAST_GAMMA * float(np.trace(gram)))
         self._gamma = min(gamma * scale * scale, 1e300)
         if self.options.perturbed:
             residuals = residuals + math.sqrt(gamma) * self._rng.standard_normal(residuals.shape)
-        # C_up (C_pp + gamma I)^-1 = U' (gamma I + A A')^-1 A, with A the deviations and U those of members.
+        # C_up (C_pp + gamma I)^-1 = U' (gamma I + A A')^-1 A, with A the deviations and U those of members;
+        # with A = Q T it is U' Q (gamma I + T T')^-1 T.
         weights = np.linalg.solve(gram + gamma * np.eye(len(gram)), deviations @ residuals.T)
         mean = members.mean(axis=0)
-        members = members + weights.T @ ((members - mean) / math.sqrt(len(members)))
+        off = (members - mean) / math.sqrt(len(members))
+        members = members + weights.T @ (off if basis is None else basis.T @ off)
         self._updates += 1
         mean = members.mean(axis=0)
         inflated: FloatArray = np.clip(mean + self.options.inflation * (members - mean), 0.0, 1.0)

@@ -36,7 +36,7 @@ _LARGEST = 1e100  # of a gradient in units of the first one: its square is a flo
 class GradientDescentOptions(Options):
     """Options of `gradient_descent`."""
 
-    update: Update = Field("adam", description="rule by which the gradient moves the point")
+    update: Update = Field("momentum", description="rule by which the gradient moves the point")
     learning_rate: float = Field(0.03, gt=0, le=1, description="first step, as a share of each range")
     decay: float = Field(0.99, gt=0, le=1, description="factor of the step (and the noise) per generation")
     exploration: float = Field(
@@ -130,12 +130,14 @@ class GradientDescent(Optimizer):
         ok = told.ok
         gradient, scale = slope(told.genomes[ok], told.losses[ok, 0])
         largest = float(np.abs(gradient).max())
-        if not largest > 0:
-            return  # too few samples, or a plateau: nothing says where to go
+        if not 0 < largest < math.inf:
+            return  # too few samples, too near to each other, or a plateau: nothing says where to go
         if not self._unit_gradient:
             self._unit_gradient = min(largest * scale, 1e300) or 1e-300
         # In an order in which neither a huge nor a tiny loss becomes infinite or zero.
-        gradient = np.clip(gradient * (scale / self._unit_gradient), -_LARGEST, _LARGEST)
+        factor = min(scale / self._unit_gradient, 1e300)  # infinity times 0 is no number
+        with np.errstate(over="ignore"):
+            gradient = np.clip(gradient * factor, -_LARGEST, _LARGEST)
         self._steps += 1
         rate = self.options.learning_rate * self.options.decay ** (self._steps - 1)
         self._point = np.clip(self._point - rate * self._direction(gradient), 0.0, 1.0)

@@ -218,7 +218,7 @@ class Chains(Optimizer):
         if len(self._steps):
             figures["step_min"], figures["step_max"] = float(self._steps.min()), float(self._steps.max())
         if len(finite):
-            figures["median_loss"] = float(np.median(finite))
+            figures["median_loss"] = 2 * float(np.median(finite / 2))
         return figures
 
     def _save(self) -> tuple[dict[str, Any], Arrays]:

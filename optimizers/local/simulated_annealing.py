@@ -82,7 +82,7 @@ class SimulatedAnnealing(Chains):
         new, old = self._temperature_at(self._sweep), self._temperature_at(self._sweep - 1)
         # Before the first sweep the temperature was infinite.
         share = 1.0 if self._sweep == 1 else 1 - new / old if new > 0 else 0.0
-        if not known.any() or share == 0:
+        if not known.any() or share == 0 or not new > 0:
             return
         weights = np.zeros(self._chains)
         with np.errstate(over="ignore", under="ignore"):

@@ -85,8 +85,9 @@ class TPE(Optimizer):
         flying = self._bins.snap(np.array(list(self._pending.values())[-_PENDING:]).reshape(-1, d))
         chosen = np.empty((0, d))
         for _ in range(n):
-            others = Mixture(np.concatenate([rest, flying, chosen]), self._bins, self.options.multivariate)
-            known = np.concatenate([self._points, flying, chosen])
+            newest = np.concatenate([flying, chosen])[-_PENDING:]
+            others = Mixture(np.concatenate([rest, newest]), self._bins, self.options.multivariate)
+            known = np.concatenate([self._points, newest])
             chosen = np.concatenate([chosen, self._choose(good, others, known)[None]])
         return chosen
 

@@ -123,7 +123,7 @@ class Genetic(Optimizer):
         finite = self._losses[np.isfinite(self._losses)]
         figures = {"population": float(len(self._losses)), "parents": float(len(finite))}
         if len(finite):
-            figures["median_loss"] = float(np.median(finite))
+            figures["median_loss"] = 2 * float(np.median(finite / 2))
             # Mean over the coordinates of the standard deviation; 0 means that the population is one point.
             figures["diversity"] = float(self._genomes[: len(finite)].std(axis=0).mean())
         return figures

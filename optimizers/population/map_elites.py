@@ -114,6 +114,8 @@ class MapElites(Optimizer):
     def _sample(self, n: int) -> FloatArray:
         seeds = self._seeds.take(n)
         left = n - len(seeds)
+        if not left:
+            return seeds
         if self._placed < self.options.start:
             return np.concatenate([seeds, self._rng.random((left, self.space.dimension))])
         return np.concatenate([seeds, self._variations(left)])

@@ -22,6 +22,7 @@ from optimizers.population.nondominated_sorting import NSGA, NSGAOptions
 
 LARGEST = 100_000  # directions
 _AXIS = 1e-6  # weight of the other objectives in the search for the extreme point of one
+_FAR = 1e100  # largest normalised loss: its square is finite
 _PAIRS = 2**20  # points times directions that are compared at once
 
 
@@ -81,14 +82,19 @@ class NSGA3(NSGA):
         worst = half[front].max(axis=0) - self._ideal[0]
         span = np.where(worst > 0, worst, 1.0)
         known = np.concatenate([self._extremes, half[front]])
-        scaled = (known - self._ideal) / span
+        with np.errstate(over="ignore"):  # a former extreme point may be far from a narrow front
+            scaled = (known - self._ideal) / span
         weights = np.full((self.n_objectives, self.n_objectives), _AXIS)
         np.fill_diagonal(weights, 1.0)
         # The achievement scalarising function of each axis: the least of the largest weighted losses.
-        best = [int(np.argmin((scaled / axis).max(axis=1))) for axis in weights]
+        with np.errstate(over="ignore"):
+            best = [int(np.argmin((scaled / axis).max(axis=1))) for axis in weights]
         self._extremes = known[best]
-        scale: FloatArray = span * intercepts(scaled[best], span, worst)
-        return (half[rows] - self._ideal) / scale
+        scale: FloatArray = np.maximum(
+            span * intercepts(scaled[best], span, worst), np.finfo(np.float64).tiny
+        )
+        with np.errstate(over="ignore"):
+            return np.minimum((half[rows] - self._ideal) / scale, _FAR)
 
     def _parents(self, n: int, among: int) -> IntArray:
         """Tournaments by violation only: the selection for the front is in the survival."""

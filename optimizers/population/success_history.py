@@ -83,6 +83,6 @@ def _weights(gains: FloatArray) -> FloatArray:
     largest = float(gains.max())
     if largest <= 0:
         return np.full(len(gains), 1 / len(gains))
-    shares = np.where(gains < 0, 1.0, gains / largest)
+    shares = np.where(gains < 0, 1.0, np.maximum(gains, 0.0) / largest)
     weights: FloatArray = shares / shares.sum()
     return weights

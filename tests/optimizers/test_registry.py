@@ -21,9 +21,7 @@ def test_names_and_classes() -> None:
 
 
 def test_unknown_name_is_explained() -> None:
-    with pytest.raises(
-        OptimizerError, match=r"no optimizer 'cma-es'\. Did you mean 'cmaes'\? Known: bay"
-    ):
+    with pytest.raises(OptimizerError, match=r"no optimizer 'cma-es'\. Did you mean 'cmaes'\? Known: bay"):
         optimizers.get("cma-es")
     with pytest.raises(OptimizerError, match=r"no optimizer 'xyz'\. Known"):
         optimizers.get("xyz")

@@ -91,7 +91,7 @@ def test_the_first_step_is_as_long_as_the_learning_rate(update: str, first: Any)
 
 def test_adam_is_adam() -> None:
     """Against the formulas of the paper, over some steps on a quadratic."""
-    optimizer = fresh("gradient_descent", CUBE, start="centre", learning_rate=0.02, decay=0.9)
+    optimizer = fresh("gradient_descent", CUBE, start="centre", update="adam", learning_rate=0.02, decay=0.9)
     target = np.array([0.3, 0.9, 0.52, 0.1])
     x, m, v = np.full(4, 0.5), np.zeros(4), np.zeros(4)
     for t in range(1, 8):
