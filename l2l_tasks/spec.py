@@ -27,7 +27,15 @@ from pydantic import (
 from l2l_tasks import spec_yaml
 from l2l_tasks.errors import SpecError
 from l2l_tasks.spec_problems import Salvage, salvage, shorten
-from l2l_tasks.spec_types import LONGEST, Duration, FromCampaign, Limits, Memory, parse_cron
+from l2l_tasks.spec_types import (
+    LONGEST,
+    LONGEST_METRIC_NAME,
+    Duration,
+    FromCampaign,
+    Limits,
+    Memory,
+    parse_cron,
+)
 from l2l_tasks.spec_values import Line, Options, Text, Whole, Word, check_override
 from l2l_tasks.spec_yaml import Loc, Problem, Source
 
@@ -227,6 +235,15 @@ class CampaignSpec(Section):
     tags: list[Line] = Field(default_factory=list, max_length=50)
     owner: Line | None = None
     note: Text | None = None
+
+    @field_validator("constraints")
+    @classmethod
+    def _names_metrics(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if wrong := [name for name in value if not 0 < len(name) <= LONGEST_METRIC_NAME]:
+            raise ValueError(
+                f"names of metrics have 1 to {LONGEST_METRIC_NAME} characters, got {shorten(wrong[0])}"
+            )
+        return value
 
     @field_validator("execution")
     @classmethod

@@ -179,6 +179,9 @@ def _message(error: Any, model: type[BaseModel]) -> str:
     if kind in _BOUNDS:
         word, key = _BOUNDS[kind]
         return f"must be {word} {context[key]}{got}"
+    if kind in ("too_short", "too_long"):
+        most, number = ("at least", "min_length") if kind == "too_short" else ("at most", "max_length")
+        return f"must have {most} {context[number]} entries{got}"
     if kind in _SIMPLE:
         section = section_at(model, loc) if _SIMPLE[kind] == _MAPPING else None
         keys = f" with {', '.join(keys_of(section))}" if section is not None else ""

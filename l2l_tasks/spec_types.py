@@ -15,6 +15,7 @@ _MEMORY = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([MGT])(?:i?B)?\Z", re.IGNORECASE
 _MEMORY_MIB = {"M": 1, "G": 1024, "T": 1024 * 1024}
 LONGEST = 10 * 365 * 86400.0
 LARGEST = 1024 * 1024 * 1024
+LONGEST_METRIC_NAME = 200  # as in the agent
 
 DURATION_HELP = "a duration such as 30m, 1h30m, 2d, 00:30:00 or a number of seconds"
 MEMORY_HELP = "an amount of memory with its unit, such as 500M or 2G"

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 import optimizees
 import optimizers
+from l2l_tasks import needs
 from l2l_tasks.errors import SpecError, UserError
 from l2l_tasks.spec import CampaignSpec, Problem, Source, draft
 from l2l_tasks.spec_problems import did_you_mean, salvage, shorten
@@ -138,6 +139,8 @@ class _Check:
         batch = self._batch(optimizer_cls, space)
         if batch is not None:
             self._sizes(optimizer_cls, batch)
+            found = [] if options is None else needs.problems(self.spec, options, batch)
+            self.problems += [problem for problem in found if not self._lacks(*map(str, problem.loc))]
         if optimizer_cls is not None and options is not None:
             self._slices(optimizer_cls.tasks_needed(options))
         if optimizer_cls is not None and optimizee is not None and not self._doubtful:

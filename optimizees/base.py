@@ -52,12 +52,13 @@ class Result:
 
     Attributes:
         fitness: one finite number per objective, in the order and the direction of the objectives.
-        metrics: further numbers that are recorded but not optimised.
+        metrics: further numbers that are recorded but not optimised. Some optimizers learn from them, some of
+            these from arrays of numbers, which are recorded row by row.
         curve: performance of the inner loop against its own experience (empty when there is none).
     """
 
     fitness: Sequence[float]
-    metrics: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
     curve: Sequence[float] = ()
 
 
@@ -123,7 +124,7 @@ class Optimizee(ABC):
     when it is complete, and look there first. Optimizers that go on with the learner of an earlier individual
     (population-based training) give its folder as `context.inherited`; a campaign for them needs
     `tasks: {fresh: false}`. Checkpoints are kept while the individual is pending or a parent of one that is,
-    and for two generations after it was told.
+    and for two generations after it was told; where elites of such an optimizer are evaluated again, all are.
     """
 
     summary: ClassVar[str] = ""
@@ -182,7 +183,7 @@ class Optimizee(ABC):
         return {
             "status": "ok",
             "fitness": [_plain(value) for value in result.fitness],
-            "metrics": {str(key): _plain(value) for key, value in result.metrics.items()},
+            "metrics": {str(key): _plain(_flat(value)) for key, value in result.metrics.items()},
             "curve": [_plain(value) for value in result.curve],
         }
 
@@ -207,6 +208,11 @@ def check_whole(name: str, value: object, low: int) -> int:
     if value < low:
         raise OptionsError(f"option {name!r} must be at least {low}, got {value!r}")
     return value
+
+
+def _flat(value: Any) -> Any:
+    """An array of numbers in one dimension; everything else untouched."""
+    return value.ravel() if isinstance(value, np.ndarray) and value.ndim > 1 else value
 
 
 def _plain(value: Any) -> Any:

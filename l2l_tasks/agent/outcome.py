@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, List, Mapping, Optional
 
 from . import results
-from .results import is_number, make_error
+from .results import Metric, is_number, make_error
 
 _KEYS = {"status", "fitness", "metrics", "curve", "reason"}
 
@@ -19,7 +19,7 @@ class Outcome:
 
     status: str
     fitness: Optional[List[float]] = None
-    metrics: Dict[str, float] = field(default_factory=dict)
+    metrics: Dict[str, Metric] = field(default_factory=dict)
     curve: List[float] = field(default_factory=list)
     error: Optional[Dict[str, str]] = None
 
@@ -82,31 +82,39 @@ def _fitness(reply: Mapping[str, Any], objectives: int) -> List[float]:
     return [float(value) for value in fitness]
 
 
-def _metrics(reply: Mapping[str, Any]) -> Dict[str, float]:
+def _metrics(reply: Mapping[str, Any]) -> Dict[str, Metric]:
     metrics = reply.get("metrics") or {}
     if not isinstance(metrics, dict) or len(metrics) > results.MOST_METRICS:
         raise _Invalid("metrics must be an object of at most %d numbers" % results.MOST_METRICS)
+    made: Dict[str, Metric] = {}
     for name, value in metrics.items():
         clean = results.clean_text(name, results.NAME_CHARS)
         if not name or clean != name:
             raise _Invalid("metric name %.80r is empty, too long or holds forbidden characters" % name)
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise _Invalid("metric %s must be a number, got %.80r" % (name, value))
-    return {name: float(value) for name, value in metrics.items() if is_number(value)}
+        numbers = value if isinstance(value, list) else [value]
+        if not 0 < len(numbers) <= results.MOST_NUMBERS or not all(map(_is_numeric, numbers)):
+            raise _Invalid("metric %s must be a number or a list of numbers, got %.80r" % (name, value))
+        if all(map(is_number, numbers)):
+            made[name] = [float(x) for x in numbers] if isinstance(value, list) else float(value)
+    return made
 
 
 def _curve(reply: Mapping[str, Any]) -> List[float]:
     curve = reply.get("curve") or []
-    if not isinstance(curve, list) or len(curve) > results.MOST_CURVE:
-        raise _Invalid("curve must be a list of at most %d numbers" % results.MOST_CURVE)
+    if not isinstance(curve, list) or len(curve) > results.MOST_NUMBERS:
+        raise _Invalid("curve must be a list of at most %d numbers" % results.MOST_NUMBERS)
     made: List[float] = []
     for i, value in enumerate(curve):
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
+        if not _is_numeric(value):
             raise _Invalid("curve[%d] must be a number, got %.80r" % (i, value))
         if not is_number(value):
             break
         made.append(float(value))
     return made
+
+
+def _is_numeric(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def describe_exit(code: int) -> str:

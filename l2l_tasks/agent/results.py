@@ -38,7 +38,7 @@ TAIL_CHARS = 16384
 NAME_CHARS = 200
 MOST_FITNESS = 1024
 MOST_METRICS = 1024
-MOST_CURVE = 100000
+MOST_NUMBERS = 100000  # of a curve, or of one metric
 _MOST_DIGITS = 25
 _FARTHEST = 2**53
 
@@ -49,6 +49,9 @@ _WORKER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,127}")
 _BUNDLE = re.compile(r"g[0-9]{5,10}-[0-9]{5,10}(-r[0-9a-z]{1,16})?")
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _NOT_STORABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+Metric = Union[float, List[float]]
 
 
 class Rejected(ValueError):
@@ -63,6 +66,7 @@ class ResultLine:
         key: `individual.task.repeat`.  nonce: of the evaluation.  attempt: from 0.
         status: "ok", "infeasible" or "failed".  final: no further attempt will be made here.
         fitness: one finite number per objective when ok, else None.
+        metrics: by name a finite number, or a list of them.
         started, ended: s since the epoch.  cpu: core-seconds used.
         error: None when ok, else {"kind": one of ERROR_KINDS, "message", "tail": the last output}.
     """
@@ -75,7 +79,7 @@ class ResultLine:
     status: str
     final: bool
     fitness: Optional[List[float]]
-    metrics: Dict[str, float]
+    metrics: Dict[str, Metric]
     curve: List[float]
     started: float
     ended: float
@@ -259,12 +263,14 @@ def _fitness(v: object) -> bool:
     return v is None or (isinstance(v, list) and len(v) > 0 and _floats(MOST_FITNESS)(v))
 
 
+def _metric(v: object) -> bool:
+    return (type(v) is float and is_number(v)) or (v != [] and _floats(MOST_NUMBERS)(v))
+
+
 def _metrics(v: object) -> bool:
     name = _text(NAME_CHARS, 1)
     return (
-        isinstance(v, dict)
-        and len(v) <= MOST_METRICS
-        and all(name(k) and type(x) is float and is_number(x) for k, x in v.items())
+        isinstance(v, dict) and len(v) <= MOST_METRICS and all(name(k) and _metric(x) for k, x in v.items())
     )
 
 
@@ -291,7 +297,7 @@ _FIELDS: Dict[str, Dict[str, Callable[[Any], bool]]] = {
         "final": lambda v: isinstance(v, bool),
         "fitness": _fitness,
         "metrics": _metrics,
-        "curve": _floats(MOST_CURVE),
+        "curve": _floats(MOST_NUMBERS),
         "started": _time,
         "ended": _time,
         "cpu": _time,

@@ -70,6 +70,8 @@ def _warm_start(ctx: Context, prepared: Prepared, problem: dict[str, Any]) -> di
     with ctx.engine.begin() as connection:
         found = observing.source(connection, wanted, problem["objectives"])
         offered = observing.earlier(connection, found)
+    if not offered:
+        raise UserError(f"from_campaign: {found['id']} has no individual with a fitness so far")
     objectives = len(problem["objectives"])
     tried = prepared.optimizer_cls(prepared.space, objectives, prepared.options, prepared.spec.seed)
     used = tried.observe(offered)

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 import optimizees
 import optimizers
-from l2l_tasks import validation
+from l2l_tasks import needs, validation
 from l2l_tasks.context import Context
 from l2l_tasks.errors import UserError
 from l2l_tasks.spec import CampaignSpec, OptimizerSpec, apply_overrides
@@ -49,7 +49,9 @@ def change(
     prepared = _prepared(new, files)
     with ctx.engine.begin() as connection:
         campaign = stored.lock(connection, campaign_id)
-        _check(campaign, stored.coming(connection, campaign), new)
+        newest = stored.coming(connection, campaign)
+        _check(campaign, newest, new)
+        _check_population(newest, new, prepared.in_flight)
         made = versions.add(
             connection,
             campaign_id,
@@ -79,6 +81,16 @@ def _check(campaign: StoredCampaign, newest: StoredCampaign, new: CampaignSpec) 
         )
     if new == newest.spec:
         raise UserError(f"campaign {campaign.row.id}: this is its specification already")
+
+
+def _check_population(newest: StoredCampaign, new: CampaignSpec, in_flight: int) -> None:
+    goes_on = _options(newest.spec.optimizer) == _options(new.optimizer)
+    if goes_on and in_flight < newest.in_flight and needs.as_many_as_first(new.optimizer):
+        raise UserError(
+            f"campaign {newest.row.id}: the population of {new.optimizer.name} is as large as its first ask: "
+            f"{newest.in_flight} individuals must stay in flight, not {in_flight}; with another "
+            "optimizer.options.population the search begins anew"
+        )
 
 
 def _prepared(new: CampaignSpec, files: dict[str, bytes]) -> validation.Prepared:

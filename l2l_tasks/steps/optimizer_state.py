@@ -28,7 +28,7 @@ def load_optimizer(connection: Connection, campaign: StoredCampaign) -> Optimize
     latest = states.load_latest(connection, campaign.row.id)
     if latest is None:
         return replace_optimizer(connection, campaign)
-    with _explained(campaign):
+    with explained(campaign):
         cls = optimizers.get(campaign.spec.optimizer.name)
         options = cls.Options.model_validate(campaign.spec.optimizer.options)
         return cls.from_state(latest.data, campaign.space, len(campaign.directions), options)
@@ -40,7 +40,7 @@ def replace_optimizer(connection: Connection, campaign: StoredCampaign) -> Optim
     It knows what the campaign was told before, and what the campaign names in `from_campaign`.
     """
     seed = optimizer_seed(campaign.row.seed, campaign.optimizer_version)
-    with _explained(campaign):
+    with explained(campaign):
         cls = optimizers.get(campaign.spec.optimizer.name)
         options = cls.Options.model_validate(campaign.spec.optimizer.options)
         made = cls(campaign.space, len(campaign.directions), options, seed, campaign.first_individual)
@@ -49,7 +49,8 @@ def replace_optimizer(connection: Connection, campaign: StoredCampaign) -> Optim
 
 
 @contextmanager
-def _explained(campaign: StoredCampaign) -> Iterator[None]:
+def explained(campaign: StoredCampaign) -> Iterator[None]:
+    """What the optimizer refuses is for the user to mend."""
     try:
         yield
     except (optimizers.OptimizerError, ValidationError) as error:

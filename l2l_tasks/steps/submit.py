@@ -7,18 +7,19 @@ the site is prepared; the bundles are put. What the site holds already it skips 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
 from sqlalchemy import Connection
 
+from l2l_tasks import needs
 from l2l_tasks.context import Context
 from l2l_tasks.errors import SiteNotOpen, SitePermanentError, UserError
 from l2l_tasks.planning import bundle_name, evaluation_seed
 from l2l_tasks.steps import stored
 from l2l_tasks.steps.open_site import open_at_site
-from l2l_tasks.steps.optimizer_state import load_optimizer, pack_state, replace_optimizer
+from l2l_tasks.steps.optimizer_state import explained, load_optimizer, pack_state, replace_optimizer
 from l2l_tasks.steps.stored import StoredCampaign
 from l2l_tasks.store import (
     campaigns,
@@ -28,7 +29,6 @@ from l2l_tasks.store import (
     individuals,
     versions,
     workers,
-    workload,
 )
 from l2l_tasks.store.evaluations import Outstanding
 from l2l_tasks.store.generations import NewEvaluation, NewIndividual
@@ -56,7 +56,9 @@ def submit(ctx: Context, campaign_id: str, generation: int) -> PoolStatus | None
     with ctx.engine.begin() as connection:
         outstanding = evaluations.outstanding(connection, campaign_id)
         median = evaluations.duration_median(connection, campaign_id)
-        oldest = individuals.oldest_in_use(connection, campaign_id, generation)
+        oldest = 0
+        if not needs.all_checkpoints(campaign.spec.optimizer):
+            oldest = individuals.oldest_in_use(connection, campaign_id, generation)
     bundles = make_bundles(campaign, outstanding, timeout(campaign, median))
     client = ctx.site(campaign.row.site)
 
@@ -121,13 +123,16 @@ def _ask(connection: Connection, campaign: StoredCampaign, generation: int) -> b
         optimizer = load_optimizer(connection, campaign)
     else:
         optimizer = replace_optimizer(connection, campaign)
-    number = campaign.in_flight - workload.counts(connection, campaign.row.id).untold
-    suggestions = optimizer.ask(number) if number > 0 else []
+    # What an earlier optimizer asked comes on top: the first ask tells many how large their population is.
+    number = campaign.in_flight - individuals.untold(connection, campaign.row.id, campaign.first_individual)
+    with explained(campaign):
+        suggestions = optimizer.ask(number) if number > 0 else []
+    parents = _parents(connection, campaign, suggestions)
     generations.ask_generation(
         connection,
         campaign.row.id,
         generation,
-        [NewIndividual(s.id, s.params, _own(s.origin), _own(s.parent), s.tasks) for s in suggestions],
+        [NewIndividual(s.id, s.params, _own(s.origin), parents[s.id], s.tasks) for s in suggestions],
         [one for s in suggestions for one in _evaluations(campaign, generation, s)],
         pack_state(optimizer, generation, "asked"),
     )
@@ -137,6 +142,16 @@ def _ask(connection: Connection, campaign: StoredCampaign, generation: int) -> b
 def _own(individual: int | None) -> int | None:
     """An individual of this campaign; negative ids are of others."""
     return individual if individual is not None and individual >= 0 else None
+
+
+def _parents(
+    connection: Connection, campaign: StoredCampaign, suggestions: Sequence[Suggestion]
+) -> dict[int, int | None]:
+    """With whose learner each goes on; what is evaluated again begins where it began the first time."""
+    again = [s.origin for s in suggestions if s.parent is None and s.origin is not None]
+    first = individuals.parents(connection, campaign.row.id, again) if again else {}
+    begun = {s.id: first.get(s.origin) for s in suggestions if s.origin is not None}
+    return {s.id: _own(begun.get(s.id) if s.parent is None else s.parent) for s in suggestions}
 
 
 def _evaluations(campaign: StoredCampaign, generation: int, s: Suggestion) -> list[NewEvaluation]:

@@ -18,9 +18,10 @@ from l2l_tasks.steps import stored
 from l2l_tasks.steps.optimizer_state import load_optimizer, pack_state
 from l2l_tasks.steps.stored import StoredCampaign
 from l2l_tasks.steps.verdicts import Verdict, tell, verdicts
-from l2l_tasks.store import campaigns, evaluations, generations, outbox, workers, workload
+from l2l_tasks.store import campaigns, evaluations, generations, individuals, outbox, workers, workload
 from l2l_tasks.store.generations import ToldIndividual
 from optimizers.base import Optimizer
+from optimizers.space import SpaceError
 
 
 def update(ctx: Context, campaign_id: str, generation: int) -> Decision:
@@ -32,8 +33,8 @@ def update(ctx: Context, campaign_id: str, generation: int) -> Decision:
 
     Raises:
         UserError: the generation has not been asked or collected; or the optimizee could not be loaded at
-            the site by any of its evaluations, which says nothing about the individuals; or it did not
-            return a metric that is needed. None is told then.
+            the site by any of its evaluations, which says nothing about the individuals; or none of the
+            first individuals has a metric that is needed. None is told then.
     """
     with ctx.engine.begin() as connection:
         campaign = stored.lock(connection, campaign_id)
@@ -108,7 +109,8 @@ def _summarise(
     """The generation's summary, and the decision that follows from it."""
     told, direction = [one.told for one in found], campaign.directions[0]
     before = Progress.from_json(previous.summary["progress"]) if previous and previous.summary else Progress()
-    progress = before.advance(_best(campaign, optimizer, told, before), sum(one.evaluations for one in found))
+    best = _best(connection, campaign, optimizer, told, before)
+    progress = before.advance(best, sum(one.evaluations for one in found))
     core_seconds = workers.core_seconds(connection, campaign.row.id)
     coming = stored.coming(connection, campaign)
     verdict = decide(
@@ -141,25 +143,46 @@ def _summarise(
         ]
     if campaign.spec.constraints:
         summary["violated"] = dict(Counter(name for one in found for name in one.violated))
+    if any(one.missing for one in found):
+        summary["missing"] = dict(Counter(name for one in found for name in one.missing))
     return summary, verdict
 
 
 def _best(
-    campaign: StoredCampaign, optimizer: Optimizer, told: list[Told], before: Progress
+    connection: Connection,
+    campaign: StoredCampaign,
+    optimizer: Optimizer,
+    told: list[Told],
+    before: Progress,
 ) -> Mapping[str, Any] | None:
-    """The best individual so far: by the mean of its evaluations, not by the luckiest of them."""
+    """The best individual so far: by the mean of its evaluations, not by the luckiest of them.
+
+    One that is outside a space that was changed stays the best until a better one is found.
+    """
     if len(campaign.directions) > 1:
         return best_of(before.best, told, campaign.directions[0])
     best = optimizer.best()
     if best is None:  # none is known in a space that was changed
         return before.best
-    fitness = list(losses(best.losses, campaign.directions))  # a loss turned round is the fitness again
-    return {
+    stored_best = individuals.get(connection, campaign.row.id, best.individual)
+    found = {
         "index": best.individual,
-        "params": best.params,
-        "fitness": fitness,
+        "params": best.params if stored_best is None else stored_best.params,  # as evaluated, to the bit
+        "fitness": list(losses(best.losses, campaign.directions)),  # a loss turned round is the fitness again
         "evaluations": best.evaluations,
     }
+    if before.best is None or _within(campaign, before.best["params"]):
+        return found
+    return min(before.best, found, key=lambda one: losses(one["fitness"], campaign.directions))
+
+
+def _within(campaign: StoredCampaign, params: Mapping[str, Any]) -> bool:
+    """Whether parameters are in the space that is searched now."""
+    try:
+        campaign.space.encode(params)
+    except SpaceError:
+        return False
+    return True
 
 
 def _done(
@@ -201,7 +224,7 @@ def _payload(
     metrics |= {f"optimizer/{name}": value for name, value in summary["diagnostics"].items()}
     metrics |= {f"individuals/{status}": float(n) for status, n in summary["status"].items()}
     metrics |= {f"evaluations/{name}": float(n) for name, n in summary["evaluations"].items()}
-    metrics["evaluations/total"] = float(summary["progress"]["evaluations"])
+    metrics["evaluations_total"] = float(summary["progress"]["evaluations"])
     metrics |= {f"seconds/{name}": value for name, value in summary["seconds"].items()}
     metrics["core_seconds"] = summary["core_seconds"]
     return {

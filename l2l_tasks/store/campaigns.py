@@ -175,7 +175,12 @@ def named(connection: Connection, name: str) -> Campaign:
         .order_by((c.id == name).desc(), c.created_at.desc(), c.id)
         .limit(1)
     )
-    return _one(connection, name, query)
+    row = connection.execute(query).mappings().one_or_none()
+    if row is None:
+        raise UserError(
+            f"there is no campaign {name!r} that has told anything so far: `l2l status` lists those there are"
+        )
+    return _campaign(row)
 
 
 def lock(connection: Connection, campaign_id: str) -> Campaign:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -61,9 +62,30 @@ def count(connection: Connection, campaign_id: str) -> int:
     return int(connection.execute(query.where(individuals.c.campaign_id == campaign_id)).scalar_one())
 
 
+def untold(connection: Connection, campaign_id: str, first: int) -> int:
+    """How many from index `first` on have not been told."""
+    query = sa.select(sa.func.count()).where(
+        individuals.c.campaign_id == campaign_id,
+        individuals.c.told_generation.is_(None),
+        individuals.c.index >= first,
+    )
+    return int(connection.execute(query).scalar_one())
+
+
+def parents(connection: Connection, campaign_id: str, indices: Sequence[int]) -> dict[int, int | None]:
+    """The parents of some individuals."""
+    query = sa.select(individuals.c.index, individuals.c.parent).where(
+        individuals.c.campaign_id == campaign_id, individuals.c.index.in_(indices)
+    )
+    return {index: parent for index, parent in connection.execute(query)}  # noqa: C416
+
+
 def oldest_in_use(connection: Connection, campaign_id: str, generation: int) -> int:
-    """The first individual that is untold, a parent of one, or was told in the two generations before."""
-    values = {"campaign": campaign_id, "since": generation - 2}
+    """The first individual that is untold, a parent of one, or told in the two generations before.
+
+    Before this generation, or before the one in which the oldest untold individual was asked.
+    """
+    values = {"campaign": campaign_id, "generation": generation}
     return int(connection.execute(_OLDEST_IN_USE, values).scalar_one())
 
 
@@ -82,7 +104,9 @@ _OLDEST_IN_USE = sa.text("""
         (SELECT min(least(index, parent)) FROM l2l.individuals
          WHERE campaign_id = :campaign AND told_generation IS NULL),
         (SELECT min(index) FROM l2l.individuals
-         WHERE campaign_id = :campaign AND told_generation >= :since)
+         WHERE campaign_id = :campaign AND told_generation >= least(:generation,
+            (SELECT min(generation) FROM l2l.individuals
+             WHERE campaign_id = :campaign AND told_generation IS NULL)) - 2)
     ), 0)
 """)
 

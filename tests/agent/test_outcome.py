@@ -62,11 +62,15 @@ def test_what_is_not_finite_beside_the_fitness() -> None:
     reply = {
         "status": "ok",
         "fitness": [1, 2.5],
-        "metrics": {"a": math.nan, "b": 2},
+        "metrics": {"a": math.nan, "b": 2, "c": [1, 2.5], "d": [1, math.inf]},
         "curve": [1, 0.5, math.inf, 3],
     }
     found = judge(reply)
-    assert (found.fitness, found.metrics, found.curve) == ([1.0, 2.5], {"b": 2.0}, [1.0, 0.5])
+    assert (found.fitness, found.metrics, found.curve) == (
+        [1.0, 2.5],
+        {"b": 2.0, "c": [1.0, 2.5]},
+        [1.0, 0.5],
+    )
 
 
 def test_reasons_name_the_mistake() -> None:
@@ -77,8 +81,14 @@ def test_reasons_name_the_mistake() -> None:
         ({"status": "ok", "fitness": [1.0, 2.0], "loss": 1}, "unknown entries: loss"),
         (
             {"status": "ok", "fitness": [1.0, 2.0], "metrics": {"m": "x"}},
-            "metric m must be a number, got 'x'",
+            "metric m must be a number or a list of numbers, got 'x'",
         ),
+        (
+            {"status": "ok", "fitness": [1.0, 2.0], "metrics": {"m": [[1.0], [2.0]]}},
+            "metric m must be a number or a list of numbers, got [[1.0], [2.0]]",
+        ),
+        ({"status": "ok", "fitness": [1.0, 2.0], "metrics": {"m": []}}, "a list of numbers, got []"),
+        ({"status": "ok", "fitness": [1.0, 2.0], "metrics": {"m": [True]}}, "a list of numbers, got [True]"),
         ({"status": "ok", "fitness": [1.0, 2.0], "curve": [[1]]}, "curve[0] must be a number, got [1]"),
         ({"fitness": [1.0, 2.0]}, "got None"),
     ]

@@ -13,13 +13,21 @@ from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk.exceptions import ParamValidationError
 from airflow.serialization.serialized_objects import DagSerialization
 
-from l2l_tasks import dag_params
+import optimizers
+from l2l_tasks import dag_params, validation
 from l2l_tasks.dag import campaign_dags, read_campaigns
 from l2l_tasks.errors import SpecError
 from l2l_tasks.spec import CampaignSpec, load
 from tests.dag.campaign_files import DAGS, REPOSITORY, campaign, folder, write
 
 __all__ = ["folder"]
+UNSUITABLE = {
+    "gest": "optimizer.options.generator: is missing",
+    "nsga2": "optimizer: nsga2 is for several objectives",
+    "nsga3": "optimizer: nsga3 is for several objectives",
+    "population_based_training": "tasks.fresh: ",
+    "successive_halving": "tasks.",
+}
 
 
 def bag() -> DagBag:
@@ -194,6 +202,16 @@ def test_the_form_refuses(spec: CampaignSpec, name: str, value: Any) -> None:
 def test_an_untouched_form_changes_nothing(spec: CampaignSpec) -> None:
     values = {name: param.value for name, param in dag_params.form(spec).items()}
     assert dag_params.apply(spec, values).fingerprint() == spec.fingerprint()
+
+
+@pytest.mark.parametrize("name", optimizers.names())
+def test_any_optimizer_can_be_chosen_in_the_form(spec: CampaignSpec, name: str) -> None:
+    """One that does not suit the campaign is refused with the reason, before anything is begun."""
+    changed = dag_params.apply(spec, {"optimizer": name})
+    problems = validation.check(changed, REPOSITORY)
+    assert bool(problems) == (name in UNSUITABLE)
+    for problem in problems:
+        assert UNSUITABLE[name] in f"{problem.field}: {problem.message}"
 
 
 def test_the_form_changes_the_specification(spec: CampaignSpec) -> None:

@@ -85,7 +85,7 @@ WRONG: dict[tuple[str, ...], tuple[Any, ...]] = {
     ("tasks", "fresh"): (1, "true", "yes"),
     ("tasks", "repeats"): _NO_WHOLE,
     ("tasks", "aggregate"): ("average", 3),
-    ("constraints",): (3, "x", [1]),
+    ("constraints",): (3, "x", [1], {"": {"low": 0}}, {"x" * 201: {"low": 0}}),
     ("constraints", "value"): (
         {},
         3,

@@ -14,6 +14,7 @@ from l2l_tasks.spec import CampaignSpec, load, load_with_source
 from tests.spec.documents import line_of, text_of
 from tests.support.local_site import LocalSite
 
+PBT = "population_based_training"
 CAMPAIGNS = Path(__file__).resolve().parent.parent.parent / "campaigns"
 TWO = """
 from optimizees.base import Objective, Optimizee, Result, TaskFamily
@@ -109,6 +110,26 @@ def test_prepares_what_a_campaign_needs(base: dict[str, Any]) -> None:
         ({"parameters": {"x": [1.0, 2.0]}}, "parameters.x", "3 elements"),
         ({"parameters": {"x": 1.0}}, "parameters", "nothing is left to optimise"),
         ({"tasks": {"per_individual": 2}}, "tasks.per_individual", "use repeats"),
+        (
+            {"optimizer": {"name": "random", "options": {"reevaluate": 3}}, "execution": {"batch": 3}},
+            "optimizer.options.reevaluate",
+            "must be less than the individuals of a generation (3), got 3",
+        ),
+        ({"optimizer": {"name": PBT}}, "tasks.fresh", "fresh: false"),
+        (
+            {"optimizer": {"name": PBT}, "tasks": {"fresh": False}, "execution": {"batch": 3}},
+            "execution.batch",
+            "whole population in flight, 4",
+        ),
+        (
+            {
+                "optimizer": {"name": PBT, "options": {"population": 6, "reevaluate": 2}},
+                "tasks": {"fresh": False},
+                "execution": {"batch": 3, "in_flight": 7},
+            },
+            "execution.batch",
+            "whole population in flight, 8",
+        ),
         ({"execution": {"in_flight": 2}}, "execution.in_flight", "at least batch (7)"),
         ({"execution": {"batch": 10**9}}, "execution.batch", "at most 1000000"),
         ({"execution": {"batch": 10}, "tasks": {"repeats": 10**6}}, "execution.batch", "at most 1000000"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any, ClassVar
 
 import numpy as np
@@ -85,6 +86,7 @@ class Talkative(Optimizer):
 @pytest.fixture
 def talkative(monkeypatch: pytest.MonkeyPatch) -> None:
     """`optimizer: {name: talkative}` works in this test."""
-    monkeypatch.setitem(optimizers._REGISTRY, "talkative", (__name__, "Talkative"))
+    monkeypatch.setitem(sys.modules, "optimizers.talkative", sys.modules[__name__])
+    monkeypatch.setitem(optimizers._REGISTRY, "talkative", "talkative:Talkative")
     TOLD.clear()
     OBSERVED.clear()

@@ -169,6 +169,39 @@ def test_learners_go_on_from_generation_to_generation(
     assert kept == set(range(4, 10))  # told in the two generations before the last, and in the last
 
 
+@pytest.mark.parametrize("loss", ["abs(before - 1.0)", "-float(before)"])
+def test_an_elite_begins_again_where_it_began(
+    ctx: Context, local_site: LocalSite, tmp_path: Path, loss: str
+) -> None:
+    """A re-evaluation goes on with the learner that its origin went on with, however long ago that was."""
+    (tmp_path / "own").mkdir()
+    code = LEARNER.replace("Result([before + 1.0])", f"Result([{loss}])")
+    (tmp_path / "own" / "learner.py").write_text(code)
+    spec = campaign_spec(
+        local_site.name,
+        optimizee={"class": "learner:Learner", "path": "own"},
+        optimizer={"name": "population_based_training", "options": {"population": 4, "reevaluate": 2}},
+        tasks={"fresh": False},
+        budget={"generations": 7},
+        execution={"batch": 6, "workers": 2, "linger": 20, "timeout": 20},
+    )
+    campaign = runner.run(ctx, spec, tmp_path)
+    with ctx.engine.begin() as connection:
+        rows = [individuals.get(connection, campaign, i) for i in range(42)]
+    again = [row for row in rows if row is not None and row.origin is not None]
+    assert len(again) > 8
+    for row in again:
+        assert row.origin is not None
+        origin = rows[row.origin]
+        assert origin is not None
+        assert (row.parent, row.fitness) == (origin.parent, origin.fitness)
+    if loss == "abs(before - 1.0)":  # the second generation stays the best
+        assert any(row.generation == 6 and row.parent is not None and row.parent < 6 for row in again)
+    # An elite may come back after any time: all checkpoints stay, also where the newest are the best.
+    folder = local_site.campaign(campaign) / "checkpoints"
+    assert {int(path.name.partition(".")[0]) for path in folder.iterdir()} == set(range(42))
+
+
 def test_successive_halving_promotes_the_best_to_further_tasks(
     ctx: Context, local_site: LocalSite, tmp_path: Path
 ) -> None:

@@ -205,6 +205,56 @@ def test_other_bounds_begin_another_search_with_new_points(
     assert not np.isclose((before + 5.0) / 15.0, after + 1.0).any()  # not the same draws
 
 
+def test_the_best_individual_outlives_the_space_that_it_was_found_in(
+    ctx: Context, local_site: LocalSite, base_dir: Path
+) -> None:
+    """Guards against a campaign that reports less than it has found."""
+    campaign = steps.begin(ctx, "test:best", campaign_spec(local_site.name), base_dir, "test")
+    generation(ctx, campaign, 0)
+    best = stored_summary(ctx, campaign)["summary"]["progress"]["best"]
+    steps.change(ctx, campaign, None, {"parameters.x": {"low": 8.0, "high": 9.0}}, "me")
+    generation(ctx, campaign, 1)
+    assert stored_summary(ctx, campaign)["summary"]["progress"]["best"] == best
+    steps.change(ctx, campaign, None, {"parameters.x": {"low": -1e-6, "high": 1e-6}}, "me")
+    generation(ctx, campaign, 2)
+    found = stored_summary(ctx, campaign)["summary"]["progress"]["best"]
+    assert found["index"] in range(8, 12)
+    assert found["params"] == params_of(ctx, campaign)[found["index"]]
+
+
+def test_another_optimizer_is_asked_for_all_that_is_in_flight(
+    ctx: Context, local_site: LocalSite, base_dir: Path
+) -> None:
+    """Its first ask tells it how large its population is, whatever its predecessor has under way."""
+    spec = campaign_spec(
+        local_site.name,
+        optimizee={"name": "sphere", "options": {"dimension": 2, "run_time": 0.3}},
+        execution={"batch": 2, "in_flight": 10, "workers": 1, "linger": 20, "timeout": 20},
+    )
+    campaign = steps.begin(ctx, "test:first", spec, base_dir, "test")
+    generation(ctx, campaign, 0)
+    steps.change(ctx, campaign, None, {"optimizer": "genetic"}, "me")
+    steps.submit(ctx, campaign, 1)
+    with ctx.engine.begin() as connection:
+        optimizer = load_optimizer(connection, stored.get(connection, campaign))
+    assert optimizer.diagnostics()["pending"] == 10
+    steps.stop(ctx, campaign, "test", "enough")
+
+
+def test_members_of_a_population_stay_in_flight(ctx: Context, local_site: LocalSite, base_dir: Path) -> None:
+    """Those that wait would lose their checkpoints; where the number is an option, validation says so."""
+    spec = campaign_spec(
+        local_site.name,
+        optimizer={"name": "population_based_training"},
+        tasks={"fresh": False},
+        execution={"batch": 6, "workers": 2, "linger": 20, "timeout": 20},
+    )
+    campaign = steps.begin(ctx, "test:members", spec, base_dir, "test")
+    with pytest.raises(UserError, match="6 individuals must stay in flight, not 5"):
+        steps.change(ctx, campaign, None, {"batch": 5}, "me")
+    steps.change(ctx, campaign, None, {"batch": 5, "in_flight": 6}, "me")
+
+
 def test_the_same_changes_tell_the_same(ctx: Context, local_site: LocalSite, base_dir: Path) -> None:
     """Guards invariant 5 across versions; the second one is asked twice and changed in between."""
     told = []

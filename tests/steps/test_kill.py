@@ -120,7 +120,7 @@ def test_killed_at_both_sides_of_every_commit(
         run = campaigns.get(connection, campaign).mlflow_run_id
     assert counted == (4 * len(sequence), 4 * len(sequence))
     assert run is not None
-    history = MlflowClient(mlflow_server).get_metric_history(run, "evaluations/total")
+    history = MlflowClient(mlflow_server).get_metric_history(run, "evaluations_total")
     assert sorted(point.step for point in history) == list(range(len(sequence)))
 
 

@@ -12,6 +12,7 @@ from l2l_tasks import runner
 from l2l_tasks.context import Context
 from l2l_tasks.errors import UserError
 from l2l_tasks.runner import stored_summary
+from l2l_tasks.spec import CampaignSpec
 from l2l_tasks.store import campaigns
 from tests.steps.conftest import campaign_spec
 from tests.steps.own_optimizer import TOLD
@@ -118,12 +119,99 @@ def test_an_optimizer_is_told_the_metrics_that_it_names(
 def test_a_missing_metric_pauses_the_campaign(
     ctx: Context, local_site: LocalSite, base_dir: Path, changes: dict[str, object], who: str
 ) -> None:
-    with pytest.raises(UserError, match=f"{who} needs the metric 'rate'.*individual 0, task 0, repeat 0"):
+    with pytest.raises(UserError, match=f"{who} needs the metric 'rate'.*none of the first 4 individuals"):
         runner.run(ctx, campaign_spec(local_site.name, **changes), base_dir)
     with ctx.engine.begin() as connection:
         (row,) = campaigns.listing(connection)
     assert (row.status, row.generations_told) == ("paused", 0)
     assert "'rate'" in (row.reason or "")
+
+
+OUTPUTS = """
+import numpy as np
+from optimizees.base import Optimizee, Result
+from optimizers.space import Float, Space
+
+class Outputs(Optimizee):
+    def space(self):
+        return Space({"x": Float(-1.0, 1.0), "y": Float(-1.0, 1.0)})
+    def evaluate(self, params, task, rng, context):
+        out = np.outer([params["x"], 1.0], [1.0, 2.0, params["y"]])
+        metrics = {"outputs": out, "targets": np.zeros((2, 3))}
+        if params["x"] > 0:
+            metrics["rate"] = params["x"]
+        elif params["y"] > 0:
+            metrics["rate"] = float("nan")
+        return Result([params["x"] ** 2], metrics=metrics)
+"""
+
+
+def outputs(folder: Path, site: LocalSite, **changes: object) -> CampaignSpec:
+    """A campaign whose optimizee returns arrays, and a rate with every second individual or so."""
+    (folder / "own").mkdir()
+    (folder / "own" / "outputs.py").write_text(OUTPUTS)
+    values = {"optimizee": {"class": "outputs:Outputs", "path": "own"}, "budget": {"generations": 2}}
+    execution = {"batch": 8, "workers": 2, "linger": 20, "timeout": 20}
+    return campaign_spec(site.name, **{**values, "execution": execution, **changes})
+
+
+def test_metrics_may_be_arrays(ctx: Context, local_site: LocalSite, tmp_path: Path) -> None:
+    """They come row by row, one row for each evaluation."""
+    options = {"measure": ["outputs"]}
+    spec = outputs(
+        tmp_path, local_site, optimizer={"name": "talkative", "options": options}, tasks={"repeats": 2}
+    )
+    runner.run(ctx, spec, tmp_path)
+    for told in TOLD:
+        for genome, values in zip(told.genomes, told.measures["outputs"], strict=True):
+            x, y = 2 * genome - 1
+            assert values is not None
+            assert values == pytest.approx(np.tile([x, 2 * x, x * y, 1.0, 2.0, y], (2, 1)))
+
+
+def test_an_ensemble_learns_from_arrays(ctx: Context, local_site: LocalSite, tmp_path: Path) -> None:
+    spec = outputs(tmp_path, local_site, optimizer={"name": "ensemble_kalman"})
+    campaign = runner.run(ctx, spec, tmp_path)
+    assert stored_summary(ctx, campaign)["summary"]["diagnostics"]["updates"] == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({"optimizer": {"name": "talkative", "options": {"measure": ["rate"]}}}, "failed"),
+        ({"optimizer": {"name": "talkative"}, "constraints": {"rate": {"high": 2.0}}}, "infeasible"),
+    ],
+)
+def test_an_individual_without_a_metric_stops_nobody_else(
+    ctx: Context, local_site: LocalSite, tmp_path: Path, changes: dict[str, object], status: str
+) -> None:
+    """Guards against a campaign that pauses for ever because one silent network has no rate."""
+    campaign = runner.run(ctx, outputs(tmp_path, local_site, **changes), tmp_path)
+    with ctx.engine.begin() as connection:
+        query = "select params, status, violation from l2l.individuals where campaign_id = :c"
+        rows = connection.execute(text(query), {"c": campaign}).all()
+    assert len(rows) == 16
+    assert {row.status for row in rows} == {"ok", status}
+    for row in rows:
+        assert (row.status == "ok") == (row.params["x"] > 0)
+        assert row.violation is None
+    summary = stored_summary(ctx, campaign)["summary"]
+    assert summary["missing"] == {"rate": summary["status"][status]}
+
+
+def test_what_the_optimizer_refuses_pauses_the_campaign(
+    ctx: Context, local_site: LocalSite, tmp_path: Path
+) -> None:
+    """Outputs and targets of different shapes: the reason is stored, nothing is told."""
+    options = {"outputs": "outputs", "targets": "x"}
+    spec = outputs(tmp_path, local_site, optimizer={"name": "ensemble_kalman", "options": options})
+    code = OUTPUTS.replace('"targets": np.zeros((2, 3))', '"x": params["x"]')
+    (tmp_path / "own" / "outputs.py").write_text(code)
+    with pytest.raises(UserError, match="outputs of shape"):
+        runner.run(ctx, spec, tmp_path)
+    with ctx.engine.begin() as connection:
+        (row,) = campaigns.listing(connection)
+    assert (row.status, row.generations_told) == ("paused", 0)
 
 
 def test_individuals_beyond_a_limit_are_infeasible_by_how_far(

@@ -142,13 +142,13 @@ def test_a_campaign_is_found_by_id_or_by_name(connection: Connection) -> None:
     build.campaign(connection)  # newer, and has nothing to give
     assert campaigns.named(connection, "sphere-test").id == told
     assert campaigns.named(connection, told).id == told
-    with pytest.raises(UserError, match="there is no campaign 'nobody'"):
+    with pytest.raises(UserError, match="there is no campaign 'nobody' that has told anything"):
         campaigns.named(connection, "nobody")
     assert individuals.count(connection, told) == 3
 
 
 def test_the_oldest_individual_in_use(connection: Connection) -> None:
-    """Untold, parent of an untold one, or told in the two generations before."""
+    """Untold, parent of an untold one, or told in the two generations before the oldest untold one."""
     made = build.campaign(connection)
     assert individuals.oldest_in_use(connection, made.id, 0) == 0
     for number in range(5):
@@ -158,3 +158,9 @@ def test_the_oldest_individual_in_use(connection: Connection) -> None:
     new = [NewIndividual(10, {}, parent=3), NewIndividual(11, {}, parent=9)]
     generations.ask_generation(connection, made.id, 5, new, [], build.state(5))
     assert individuals.oldest_in_use(connection, made.id, 5) == 3
+    build.tell(connection, made.id, 5, [10])
+    for number in range(6, 9):
+        build.ask(connection, made.id, number, [2 * number])
+        build.tell(connection, made.id, number, [2 * number])
+    # Individual 11 is slow: what was told shortly before it was asked is kept as well.
+    assert individuals.oldest_in_use(connection, made.id, 9) == 6

@@ -1,0 +1,51 @@
+"""What an optimizer with its options needs of the rest of a campaign, beyond what its class declares."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel
+
+from l2l_tasks.spec import CampaignSpec, OptimizerSpec, Problem
+
+INHERITING = ("population_based_training",)
+"""Optimizers whose individuals go on with the learners of earlier ones: with their checkpoints, by task."""
+SMALLEST_POPULATION = 4  # of those
+
+
+def problems(spec: CampaignSpec, options: BaseModel, batch: int) -> list[Problem]:
+    """What does not suit: re-evaluations that fill a batch, learners whose checkpoints are not found."""
+    name, found = spec.optimizer.name, []
+    again = int(getattr(options, "reevaluate", 0))
+    if again >= batch:
+        loc = ("optimizer", "options", "reevaluate")
+        found.append(
+            Problem(loc, f"must be less than the individuals of a generation ({batch}), got {again}")
+        )
+    if name not in INHERITING:
+        return found
+    if spec.tasks.fresh:
+        message = f"optimizer {name!r} goes on with learners at the task that they know: fresh: false"
+        found.append(Problem(("tasks", "fresh"), message))
+    needed, in_flight = _population(options) + again, spec.execution.in_flight or batch
+    if in_flight < needed:
+        found.append(
+            Problem(
+                ("execution", "batch"),
+                f"optimizer {name!r} needs its whole population in flight, {needed} with re-evaluations: "
+                f"checkpoints of members that wait are not kept; got {in_flight}",
+            )
+        )
+    return found
+
+
+def all_checkpoints(optimizer: OptimizerSpec) -> bool:
+    """Whether any individual's checkpoint may be needed again: an elite begins again from its parent's."""
+    return optimizer.name in INHERITING and bool(optimizer.options.get("reevaluate"))
+
+
+def as_many_as_first(optimizer: OptimizerSpec) -> bool:
+    """Whether as many individuals must stay in flight as were asked first: they are the population."""
+    return optimizer.name in INHERITING and not optimizer.options.get("population")
+
+
+def _population(options: BaseModel) -> int:
+    return int(getattr(options, "population", None) or SMALLEST_POPULATION)
