@@ -205,7 +205,8 @@ def _areas(losses: FloatArray, reference: FloatArray) -> Iterator[float]:
 
 
 class Front:
-    """The individuals that nobody known dominates; the most crowded leave when there are too many.
+    """The individuals that nobody known dominates; the most crowded leave when there are too many. Who has
+    left is forgotten, so one that only it dominates may come in later.
 
     Attributes:
         ids: shape (k,), genomes: shape (k, dimension), losses: shape (k, n_objectives).

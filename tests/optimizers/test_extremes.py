@@ -11,7 +11,6 @@ import pytest
 import optimizers
 from optimizers import OptimizerError
 from optimizers.base import Evaluated, Observation
-from optimizers.combined.gest import variable_names
 from optimizers.local.gradient_descent import GradientDescent
 from optimizers.pareto import hypervolume
 from optimizers.population.nsga3 import NSGA3
@@ -191,12 +190,6 @@ def test_designs_bear_very_many_dimensions() -> None:
         fresh("grid", box(10_000))
     with np.errstate(over="raise", invalid="raise"):
         assert len(fresh("latin_hypercube", box(10_000), samples=8).ask(8)) == 8
-
-
-def test_names_of_very_many_coordinates_are_made_quickly() -> None:
-    """Each was counted among all of them."""
-    names = variable_names({"x": slice(0, 200_000), "x_7": slice(200_000, 200_001)})
-    assert len(set(names)) == 200_001
 
 
 def test_ensemble_kalman_solves_for_few_outputs_in_their_space() -> None:
