@@ -59,13 +59,13 @@ def demo(name: str, site: str) -> None:
     """Trigger, follow, report."""
     began = time.monotonic()
     airflow = AirflowClient(
-        _setting("L2L_AIRFLOW_URL"), _setting("L2L_AIRFLOW_USER"), _setting("L2L_AIRFLOW_PASSWORD")
+        setting("L2L_AIRFLOW_URL"), setting("L2L_AIRFLOW_USER"), setting("L2L_AIRFLOW_PASSWORD")
     )
     airflow.wait_for_dag(name)
     airflow.unpause(name)
     run_id = airflow.trigger(name, {"site": site})
     say(f"started {name} at the site '{site}' (DAG run {run_id})")
-    engine = connect(_setting("L2L_DATABASE_URL"))
+    engine = connect(setting("L2L_DATABASE_URL"))
     try:
         watch = Watch(engine, airflow, name, run_id)
         campaign = watch.follow()
@@ -187,19 +187,19 @@ def report(engine: Engine, campaign: Campaign, seconds: float) -> None:
 
 def where(campaign: Campaign) -> None:
     """Where to look at it, and how to sign in."""
-    mlflow = _setting("L2L_MLFLOW_URL")
+    mlflow = setting("L2L_MLFLOW_URL")
     print()
-    print(f"Airflow  {_setting('L2L_AIRFLOW_URL')}/dags/{campaign.name}")
-    print(f"         user {environment.ADMIN}  password {_setting('L2L_AIRFLOW_PASSWORD')}")
+    print(f"Airflow  {setting('L2L_AIRFLOW_URL')}/dags/{campaign.name}")
+    print(f"         user {environment.ADMIN}  password {setting('L2L_AIRFLOW_PASSWORD')}")
     print(f"MLflow   {mlflow}{_run_page(mlflow, campaign.mlflow_run_id)}")
-    print(f"         user {environment.ADMIN}  password {_setting('MLFLOW_TRACKING_PASSWORD')}")
+    print(f"         user {environment.ADMIN}  password {setting('MLFLOW_TRACKING_PASSWORD')}")
 
 
 def _run_page(mlflow: str, run_id: str | None) -> str:
     """The page of a run, below the URL of the server; the server's front page when it cannot be found out."""
     if run_id is None:
         return ""
-    account = (environment.ADMIN, _setting("MLFLOW_TRACKING_PASSWORD"))
+    account = (environment.ADMIN, setting("MLFLOW_TRACKING_PASSWORD"))
     try:
         url = f"{mlflow}/api/2.0/mlflow/runs/get"
         answer = requests.get(url, params={"run_id": run_id}, auth=account, timeout=30)
@@ -208,7 +208,8 @@ def _run_page(mlflow: str, run_id: str | None) -> str:
         return ""
 
 
-def _setting(name: str) -> str:
+def setting(name: str) -> str:
+    """A setting of the running stack."""
     found = settings.value(name)
     if not found:
         raise DemoFailed(f"{name} is not known: start the stack first (make up)")

@@ -32,6 +32,7 @@ import requests
 from websockets.sync.client import ClientConnection, connect
 
 from infra import demo
+from infra.demo import setting
 from l2l_tasks import airflow_api, dag_names, settings
 from l2l_tasks.errors import L2LError
 from l2l_tasks.store import engine
@@ -148,13 +149,6 @@ def mlflow_picture(file: Path, campaigns: Mapping[str, Campaign]) -> None:
         page.open(f"{url}/#/metric?{text}&x_axis=step", "Max")
         page.click("[role=switch]")  # the last one: a logarithmic axis
         page.picture(file)
-
-
-def setting(name: str) -> str:
-    """A setting of the running stack."""
-    if not (found := settings.value(name)):
-        raise L2LError(f"{name} is not known: start the stack first (make up)")
-    return found
 
 
 class BrowserError(L2LError):

@@ -37,14 +37,7 @@ def settle(campaign: Campaign, generation: int) -> None:
     """
     airflow, run_id = connect(), _run_id(campaign, generation)
     deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        try:
-            if airflow.run_state(campaign.name, run_id) not in ACTIVE:
-                return
-        except AirflowError as error:
-            if error.status == 404:
-                return
-            raise
+    while time.monotonic() < deadline and _state(airflow, campaign, run_id) in ACTIVE:
         time.sleep(0.5)
 
 
@@ -63,11 +56,8 @@ def rerun(campaign: Campaign, generation: int) -> str:
         AirflowError: Airflow does not answer or refuses.
     """
     airflow, run_id = connect(), _run_id(campaign, generation)
-    try:
-        state = airflow.run_state(campaign.name, run_id)
-    except AirflowError as error:
-        if error.status != 404:
-            raise
+    state = _state(airflow, campaign, run_id)
+    if state is None:
         # Also when Airflow has lost its database: the campaign is in PostgreSQL.
         airflow.trigger(campaign.name, {"campaign": campaign.id, "generation": generation}, run_id)
         return f"DAG run {run_id} of {campaign.name} is triggered"
@@ -75,6 +65,16 @@ def rerun(campaign: Campaign, generation: int) -> str:
         return f"DAG run {run_id} of {campaign.name} is {state} already"
     airflow.clear(campaign.name, run_id)
     return f"DAG run {run_id} of {campaign.name} was {state}; its tasks are done again"
+
+
+def _state(airflow: AirflowClient, campaign: Campaign, run_id: str) -> str | None:
+    """The state of a DAG run; None when Airflow has no such run."""
+    try:
+        return airflow.run_state(campaign.name, run_id)
+    except AirflowError as error:
+        if error.status != 404:
+            raise
+        return None
 
 
 def _run_id(campaign: Campaign, generation: int) -> str:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
+import optimizers
 from l2l_tasks.spec import CampaignSpec, OptimizerSpec, Problem
 
-INHERITING = ("population_based_training",)
-"""Optimizers whose individuals go on with the learners of earlier ones: with their checkpoints, by task."""
-SMALLEST_POPULATION = 4  # of those
+SMALLEST_POPULATION = 4  # of optimizers whose individuals inherit
 
 
 def problems(spec: CampaignSpec, options: BaseModel, batch: int) -> list[Problem]:
@@ -20,7 +19,7 @@ def problems(spec: CampaignSpec, options: BaseModel, batch: int) -> list[Problem
         found.append(
             Problem(loc, f"must be less than the individuals of a generation ({batch}), got {again}")
         )
-    if name not in INHERITING:
+    if not _inherits(name):
         return found
     if spec.tasks.fresh:
         message = f"optimizer {name!r} goes on with learners at the task that they know: fresh: false"
@@ -39,12 +38,17 @@ def problems(spec: CampaignSpec, options: BaseModel, batch: int) -> list[Problem
 
 def all_checkpoints(optimizer: OptimizerSpec) -> bool:
     """Whether any individual's checkpoint may be needed again: an elite begins again from its parent's."""
-    return optimizer.name in INHERITING and bool(optimizer.options.get("reevaluate"))
+    return bool(optimizer.options.get("reevaluate")) and _inherits(optimizer.name)
 
 
 def as_many_as_first(optimizer: OptimizerSpec) -> bool:
     """Whether as many individuals must stay in flight as were asked first: they are the population."""
-    return optimizer.name in INHERITING and not optimizer.options.get("population")
+    return not optimizer.options.get("population") and _inherits(optimizer.name)
+
+
+def _inherits(name: str) -> bool:
+    """Whether the optimizer declares it; one that this release does not know does not."""
+    return name in optimizers.names() and optimizers.get(name).capabilities.inherits
 
 
 def _population(options: BaseModel) -> int:

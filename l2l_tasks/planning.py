@@ -32,6 +32,10 @@ class TaskPlan:
         """Evaluations per individual."""
         return self.per_individual * self.repeats
 
+    def first(self, generation: int) -> int:
+        """Task index that a generation begins with."""
+        return generation * self.per_individual if self.fresh else 0
+
     def indices(self, generation: int, tasks: tuple[int, int] | None = None) -> list[int]:
         """Task indices of one generation: all its individuals see the same tasks, so they compare.
 
@@ -40,7 +44,6 @@ class TaskPlan:
         Raises:
             ValueError: there are not so many, or they are other tasks in every generation.
         """
-        start = generation * self.per_individual if self.fresh else 0
         first, number = tasks or (0, self.per_individual)
         if tasks is not None and self.fresh:
             raise ValueError(f"tasks {first} to {first + number - 1} need tasks.fresh: false")
@@ -48,7 +51,8 @@ class TaskPlan:
             raise ValueError(
                 f"tasks {first} to {first + number - 1} need tasks.per_individual: {first + number} or more"
             )
-        return list(range(start + first, start + first + number))
+        first += self.first(generation)
+        return list(range(first, first + number))
 
 
 def evaluation_seed(campaign_seed: int, individual: int, task: int, repeat: int) -> int:

@@ -44,6 +44,7 @@ from optimizers.individuals import (
     Recommendation,
     Suggestion,
     Told,
+    stacked,
 )
 from optimizers.options import Options, stored_options, valid_options
 from optimizers.pareto import Front
@@ -263,7 +264,7 @@ class Optimizer(ABC):
         ids = list(self._pending)
         arrays["pending.ids"] = np.array(ids, dtype=np.int64)
         arrays["pending.origins"] = np.array([self._again.get(i, -1) for i in ids], dtype=np.int64)
-        arrays["pending.genomes"] = _rows(self._pending.values(), self.space.dimension)
+        arrays["pending.genomes"] = stacked(self._pending.values(), self.space.dimension)
         kept = {"elite": self._elite.save()} if self.n_objectives == 1 else {"front": self._front.save()}
         for owner, members in kept.items():
             arrays |= {f"{owner}.{name}": array for name, array in members.items()}
@@ -343,6 +344,10 @@ class Optimizer(ABC):
         """The subclass's own diagnostics."""
         return {}
 
+    def _size_for(self, n: int, least: int) -> int:
+        """How many a population has where the user does not say: `n`, the first ask, unless below `least`."""
+        return n if n >= least else self.default_batch(self.space.dimension)
+
     def _params(self, genome: FloatArray) -> dict[str, Any]:
         return self.space.decode(self._unit(genome))
 
@@ -376,8 +381,3 @@ class Optimizer(ABC):
         revised = None if losses is None else self._elite.again(origin, losses[0])
         if revised is not None:
             self._revise(origin, *revised)
-
-
-def _rows(rows: Any, columns: int) -> FloatArray:
-    """The vectors as one array of shape (number, columns), also when there are none."""
-    return np.array(list(rows), dtype=np.float64).reshape(-1, columns)

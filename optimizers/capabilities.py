@@ -22,12 +22,14 @@ class Capabilities:
         constraints: ranks infeasible individuals by how far they are from being feasible; others rank all of
             them alike.
         kinds: of parameters that it searches; spaces with others are refused.
+        inherits: its individuals go on with the learners of earlier ones, from their checkpoints, by task.
     """
 
     objectives: Literal["single", "multi", "any"]
     asynchronous: bool
     constraints: bool = False
     kinds: frozenset[str] = ALL_KINDS
+    inherits: bool = False
 
 
 def check_problem(name: str, can: Capabilities, space: Space, n_objectives: int) -> None:

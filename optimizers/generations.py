@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-from optimizers.individuals import FloatArray, Told
+from optimizers.individuals import FloatArray, Told, stacked
 from optimizers.versions import Arrays
 
 
@@ -59,8 +58,8 @@ class Waiting:
         order = np.argsort(ids, kind="stable")
         return Told(
             ids[order],
-            _rows([self._genomes[i] for i in order], self._shape[0]),
-            _rows([self._losses[i] for i in order], self._shape[1]),
+            stacked([self._genomes[i] for i in order], self._shape[0]),
+            stacked([self._losses[i] for i in order], self._shape[1]),
             np.array(self._violations[:n], dtype=np.float64)[order],
             {name: [values[i] for i in order] for name, values in self._measures.items()},
         )
@@ -76,8 +75,8 @@ class Waiting:
         """Arrays for `load`."""
         arrays: Arrays = {
             "ids": np.array(self._ids, dtype=np.int64),
-            "genomes": _rows(self._genomes, self._shape[0]),
-            "losses": _rows(self._losses, self._shape[1]),
+            "genomes": stacked(self._genomes, self._shape[0]),
+            "losses": stacked(self._losses, self._shape[1]),
             "violations": np.array(self._violations, dtype=np.float64),
         }
         for name, values in self._measures.items():
@@ -108,7 +107,3 @@ def shared_by_rank(told: Told, values: FloatArray) -> FloatArray:
     shared: FloatArray = np.empty(len(order))
     shared[order] = means[group]
     return shared
-
-
-def _rows(rows: Sequence[npt.NDArray[np.float64]], columns: int) -> FloatArray:
-    return np.array(rows, dtype=np.float64).reshape(-1, columns)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -126,3 +126,8 @@ class Told:
         return Told(
             self.ids[chosen], self.genomes[chosen], self.losses[chosen], self.violations[chosen], measures
         )
+
+
+def stacked(rows: Iterable[FloatArray], columns: int) -> FloatArray:
+    """The vectors as one array of shape (number, columns), also when there are none."""
+    return np.array(list(rows), dtype=np.float64).reshape(-1, columns)

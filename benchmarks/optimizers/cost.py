@@ -18,18 +18,22 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 
 import optimizers
-from benchmarks.optimizers.pool import numbers, read
+from benchmarks.optimizers.pool import ONE_THREAD, numbers, read
 from benchmarks.optimizers.runs import Row
+from benchmarks.optimizers.table import markdown
 from optimizers import OptimizerError
 from optimizers.base import Evaluated, Optimizer
 from optimizers.space import Float, Space
 
+P = ParamSpec("P")
+T = TypeVar("T")
 POPULATIONS = (10, 100, 1000, 10_000)
 DIMENSIONS = (10, 100, 1000, 10_000, 100_000)
 WARM_UP = 2
@@ -51,26 +55,25 @@ def measure(name: str, dimension: int, population: int, generations: int, second
         enough = len(times["ask"]) >= generations and measured > LEAST
         if enough or (generation > WARM_UP and time.process_time() - begin > seconds):
             break
-        at = [time.process_time()]
-        asked = optimizer.ask(population)
-        at.append(time.process_time())
+        asked, ask = _timed(optimizer.ask, population)
         told = _evaluated(optimizer, [(one.id, np.array(one.params["x"])) for one in asked])
-        between = time.process_time()
-        optimizer.tell(told)
-        at.append(at[-1] + time.process_time() - between)
-        between = time.process_time()
-        data = optimizer.state()
-        at.append(at[-1] + time.process_time() - between)
-        between = time.process_time()
-        optimizer = kind.from_state(data, space, objectives, optimizer.options)
-        at.append(at[-1] + time.process_time() - between)
+        _, tell = _timed(optimizer.tell, told)
+        data, save = _timed(optimizer.state)
+        optimizer, load = _timed(kind.from_state, data, space, objectives, optimizer.options)
         size = len(data)
         if generation >= WARM_UP:
-            for key, value in zip(times, np.diff(at), strict=True):
-                times[key].append(1000 * float(value))
+            for key, value in zip(times, (ask, tell, save, load), strict=True):
+                times[key].append(value)
     row: Row = {key: round(float(np.mean(values)), 4) for key, values in times.items()}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     return {**row, "bytes": size, "generations": len(times["ask"]), "peak_mb": peak}
+
+
+def _timed(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> tuple[T, float]:
+    """What it returns, and its CPU time in ms."""
+    begin = time.process_time()
+    returned = call(*args, **kwargs)
+    return returned, 1000 * (time.process_time() - begin)
 
 
 def _evaluated(optimizer: Optimizer, asked: list[tuple[int, np.ndarray]]) -> list[Evaluated]:
@@ -88,7 +91,6 @@ def in_process(name: str, dimension: int, population: int, given: argparse.Names
     command = [sys.executable, "-m", __spec__.name if __spec__ else __name__, "--cell", *cell]
     for option in ("generations", "seconds", "memory", "cpu_limit"):
         command += ["--" + option.replace("_", "-"), str(getattr(given, option))]
-    one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     row: Row = {"kind": "cost", "algorithm": name, "dimension": dimension, "population": population}
     try:
         done = subprocess.run(
@@ -96,7 +98,7 @@ def in_process(name: str, dimension: int, population: int, given: argparse.Names
             capture_output=True,
             text=True,
             timeout=20 * given.cpu_limit,
-            env={**os.environ, **one_thread},
+            env={**os.environ, **ONE_THREAD},
             check=False,
         )
     except subprocess.TimeoutExpired:
@@ -125,11 +127,11 @@ def show(rows: Sequence[Row]) -> str:
     """Markdown: per optimizer and cell, ms of ask + tell, ms of saving + loading, and the state's size."""
     cells = sorted({(row["dimension"], row["population"]) for row in rows})
     head = ["optimizer", *[f"D {dimension:,}, n {population:,}" for dimension, population in cells]]
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    lines = []
     for name in sorted({row["algorithm"] for row in rows}):
         own = {(row["dimension"], row["population"]): row for row in rows if row["algorithm"] == name}
-        lines.append("| " + " | ".join([name, *[_cell(own.get(cell)) for cell in cells]]) + " |")
-    return "\n".join(lines)
+        lines.append([name, *[_cell(own.get(cell)) for cell in cells]])
+    return markdown(head, lines)
 
 
 def _cell(row: Row | None) -> str:

@@ -20,7 +20,8 @@ from pathlib import Path
 from benchmarks.optimizers.adapters import expand
 from benchmarks.optimizers.runs import Job, Row, row_key, run
 
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+"""For the environment of a process that has not imported numpy yet."""
 
 
 def read(path: Path) -> list[Row]:
@@ -46,7 +47,7 @@ def execute(jobs: Sequence[Job], results: Path, processes: int, cpu_minutes: flo
     rows = read(results)
     todo = missing(jobs, rows)
     print(f"{len(jobs)} runs, {len(todo)} of them to do", file=sys.stderr, flush=True)
-    os.environ.update(dict.fromkeys(_THREADS, "1"))  # before a child imports numpy
+    os.environ.update(ONE_THREAD)
     results.parent.mkdir(parents=True, exist_ok=True)
     there = {row_key(row) for row in rows}
     used, done, begin = 0.0, 0, time.monotonic()

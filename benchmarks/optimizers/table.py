@@ -53,7 +53,6 @@ class Measure:
 SHARE = Measure(
     "targets reached", lambda row: row["reached"] / len(TARGETS), lambda v: f"{100 * v:.1f}", True
 )
-AREA = Measure("area under the share", lambda row: float(row["area"]), lambda v: f"{v:.3f}", True)
 VOLUME = Measure("hypervolume", lambda row: float(row["hypervolume"]), lambda v: f"{v:.4f}", True)
 
 
@@ -233,11 +232,18 @@ def _family_line(
     return [group, best, against, *cells]
 
 
+def split(rows: Iterable[Row], *columns: str) -> list[tuple[tuple[Any, ...], list[Row]]]:
+    """The values of these columns, in their order, each with its rows."""
+    parts: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        parts[tuple(row[column] for column in columns)].append(row)
+    return sorted(parts.items(), key=lambda part: part[0])
+
+
 def bbob(rows: Sequence[Row]) -> str:
     """For each budget and batch: the ranking, the families, the incumbent."""
     parts = []
-    for budget, batch in sorted({(row["budget"], row["batch"]) for row in rows}):
-        part = [row for row in rows if (row["budget"], row["batch"]) == (budget, batch)]
+    for (budget, batch), part in split(rows, "budget", "batch"):
         title = f"### BBOB, {budget} D evaluations, batch {batch or 'default'}: % of the 51 targets reached"
         parts += [title, ranking(part, _dimension, SHARE)]
         parts += ["By family, ours : best library", families(part, _dimension, SHARE)]
@@ -252,8 +258,7 @@ def _dimension(row: Row) -> object:
 def multi(rows: Sequence[Row]) -> str:
     """For each budget: hypervolume by problem."""
     parts = []
-    for budget, batch in sorted({(row["budget"], row["batch"]) for row in rows}):
-        part = [row for row in rows if (row["budget"], row["batch"]) == (budget, batch)]
+    for (budget, batch), part in split(rows, "budget", "batch"):
         parts.append(f"### Several objectives, {budget} evaluations, batch {batch or 'default'}: hypervolume")
         parts.append(ranking(part, lambda row: row["problem"], VOLUME))
         parts.append(families(part, lambda row: row["problem"], VOLUME))
@@ -263,8 +268,7 @@ def multi(rows: Sequence[Row]) -> str:
 def noise(rows: Sequence[Row]) -> str:
     """For each dimension: the true gap of what is recommended, by noise."""
     parts = []
-    for dimension, budget, batch in sorted({(r["dimension"], r["budget"], r["batch"]) for r in rows}):
-        part = [r for r in rows if (r["dimension"], r["budget"], r["batch"]) == (dimension, budget, batch)]
+    for (dimension, budget, batch), part in split(rows, "dimension", "budget", "batch"):
         parts.append(
             f"### Noise and failures, {dimension}-D, {budget} D evaluations, batch {batch or 'default'}: "
             "log10 of the recommended point's true gap (lower is better)"

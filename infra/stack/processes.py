@@ -12,6 +12,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 from infra.stack.layout import write_private
 
@@ -19,24 +20,25 @@ PROC = Path("/proc")
 
 
 def _stat(pid: int) -> list[str] | None:
-    """Fields of /proc/<pid>/stat from the state (field 3 of proc(5)) on; None: no such process."""
+    """Fields of /proc/<pid>/stat from the state (field 3 of proc(5)) on; None: no process, or a zombie."""
     try:
         text = (PROC / str(pid) / "stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    return text.rpartition(")")[2].split()  # the name before it may hold blanks and brackets
+    fields = text.rpartition(")")[2].split()  # the name before it may hold blanks and brackets
+    return None if fields[0] == "Z" else fields
 
 
 def start_time(pid: int) -> int | None:
     """When the process started, in clock ticks after boot; None: no such process, or a zombie."""
     fields = _stat(pid)
-    return None if fields is None or fields[0] == "Z" else int(fields[19])
+    return None if fields is None else int(fields[19])
 
 
 def parent(pid: int) -> int | None:
     """The parent of a process; None: no such process, or a zombie."""
     fields = _stat(pid)
-    return None if fields is None or fields[0] == "Z" else int(fields[1])
+    return None if fields is None else int(fields[1])
 
 
 def members(session: int) -> list[int]:
@@ -45,7 +47,7 @@ def members(session: int) -> list[int]:
     for entry in PROC.iterdir():
         if entry.name.isdigit():
             fields = _stat(int(entry.name))
-            if fields is not None and fields[0] != "Z" and int(fields[3]) == session:
+            if fields is not None and int(fields[3]) == session:
                 found.append(int(entry.name))
     return found
 
@@ -70,10 +72,8 @@ def record(path: Path, session: int) -> None:
 
 def recorded(path: Path) -> int | None:
     """The session remembered in `path`; None when there is none."""
-    try:
-        return int(json.loads(path.read_text())["session"])
-    except (FileNotFoundError, ValueError):
-        return None
+    known = _known(path)
+    return None if known is None else int(known["session"])
 
 
 def end_recorded(path: Path, gentle: signal.Signals, patience: float = 15.0) -> bool:
@@ -85,9 +85,8 @@ def end_recorded(path: Path, gentle: signal.Signals, patience: float = 15.0) -> 
     Returns:
         whether there was anything to end.
     """
-    try:
-        known = json.loads(path.read_text())
-    except (FileNotFoundError, ValueError):
+    known = _known(path)
+    if known is None:
         return False
     session = int(known["session"])
     leader = start_time(session)
@@ -102,6 +101,14 @@ def end_recorded(path: Path, gentle: signal.Signals, patience: float = 15.0) -> 
     end_session(session)
     path.unlink(missing_ok=True)
     return True
+
+
+def _known(path: Path) -> dict[str, Any] | None:
+    """What `record` wrote into `path`; None when there is nothing, or nothing of ours."""
+    try:
+        return dict(json.loads(path.read_text()))
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def _boot() -> str:

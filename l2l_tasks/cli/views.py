@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -135,8 +136,9 @@ def print_details(found: Mapping[str, Any]) -> None:
     from l2l_tasks.cli.progress import COLUMNS, failure_text, told_line
 
     console, row = Console(highlight=False), found["campaign"]
+    whole = partial(console.print, markup=False, soft_wrap=True)  # long values are to be copied
     head = f"{row['id']}  {row['status']}  {row['reason'] or ''}"
-    console.print(head, style="bold", markup=False, soft_wrap=True)
+    whole(head, style="bold")
     for name in (
         "site",
         "seed",
@@ -147,9 +149,9 @@ def print_details(found: Mapping[str, Any]) -> None:
         "spec_hash",
         "code_hash",
     ):
-        console.print(f"{name:>14}  {row[name]}", markup=False, soft_wrap=True)
+        whole(f"{name:>14}  {row[name]}")
     if found["mlflow_url"]:
-        console.print(f"{'MLflow':>14}  {found['mlflow_url']}", markup=False, soft_wrap=True)
+        whole(f"{'MLflow':>14}  {found['mlflow_url']}")
     done = row["evaluations_ok"] + row["evaluations_failed"] + row["evaluations_infeasible"]
     console.print(
         f"{'evaluations':>14}  {done} of {row['evaluations_total']} ({row['evaluations_failed']} failed, "
@@ -159,7 +161,7 @@ def print_details(found: Mapping[str, Any]) -> None:
     told = found["generations"]
     if found["failure"] is not None:
         text = f"last generation: {failure_text(found['failure'])}"
-        console.print(f"{'failures':>14}  {text}", markup=False, soft_wrap=True)
+        whole(f"{'failures':>14}  {text}")
     if told:
         console.print(f"\n{COLUMNS[:-8]}", style="bold", markup=False)
         for generation in told:
@@ -167,25 +169,21 @@ def print_details(found: Mapping[str, Any]) -> None:
         best = told[-1]["progress"]["best"]
         if best is not None:
             console.print("\nbest individual", style="bold")
-            console.print(_yaml(best), markup=False, soft_wrap=True)
+            whole(_yaml(best))
     console.print("specification", style="bold")
-    console.print(_yaml(_without_nulls(row["spec"])), markup=False, soft_wrap=True)
+    whole(_yaml(_without_nulls(row["spec"])))
     if len(found["versions"]) > 1:
         console.print("versions of the specification", style="bold")
         for one in found["versions"]:
             force = "  (in force)" if one["version"] == row["spec_version"] else ""
-            console.print(
+            whole(
                 f"{one['version']:>4}  from generation {one['from_generation']}, "
-                f"{one['created_at']:%F %T}  {one['who']}{force}",
-                markup=False,
-                soft_wrap=True,
+                f"{one['created_at']:%F %T}  {one['who']}{force}"
             )
     console.print("last events", style="bold")
     for event in found["events"]:
         detail = ", ".join(f"{key}: {value}" for key, value in event["detail"].items() if value is not None)
-        console.print(
-            f"{event['at']:%F %T}  {event['kind']}  {event['who']}  {detail}", markup=False, soft_wrap=True
-        )
+        whole(f"{event['at']:%F %T}  {event['kind']}  {event['who']}  {detail}")
 
 
 def _yaml(value: Any) -> str:

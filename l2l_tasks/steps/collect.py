@@ -165,7 +165,7 @@ def _send_again(ctx: Context, campaign: StoredCampaign) -> None:
         outstanding = evaluations.outstanding(connection, campaign.row.id)
         median = evaluations.duration_median(connection, campaign.row.id)
         if outstanding:
-            detail = {"evaluations": [f"{e.individual}.{e.task_index}.{e.repeat}" for e in outstanding[:20]]}
+            detail = {"evaluations": [e.key for e in outstanding[:20]]}
             events.add(connection, campaign.row.id, "sent_again", detail, "collect")
     if outstanding:
         # A new name: the site keeps the old one as done and would skip it.

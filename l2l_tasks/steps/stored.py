@@ -81,6 +81,8 @@ class StoredCampaign:
 
 def in_version(campaign: StoredCampaign, version: SpecVersion) -> StoredCampaign:
     """The campaign as it is when a version of its specification is in force."""
+    if version.version == campaign.row.spec_version:
+        return campaign
     row = replace(
         campaign.row,
         spec=version.spec,
@@ -88,7 +90,7 @@ def in_version(campaign: StoredCampaign, version: SpecVersion) -> StoredCampaign
         spec_version=version.version,
         problem=version.problem,
     )
-    return campaign if version.version == campaign.row.spec_version else parse(row)
+    return parse(row)
 
 
 def coming(connection: Connection, campaign: StoredCampaign) -> StoredCampaign:

@@ -194,7 +194,7 @@ def make_bundles(
     plan, size = campaign.tasks, campaign.spec.execution.bundle
 
     def name(e: Outstanding) -> str:
-        offset = plan.indices(e.generation).index(e.task_index) * plan.repeats + e.repeat
+        offset = (e.task_index - plan.first(e.generation)) * plan.repeats + e.repeat
         return bundle_name(e.generation, e.individual, offset, plan.evaluations, size)
 
     ordered = sorted(outstanding, key=lambda e: (e.generation, e.individual, e.task_index, e.repeat))
@@ -209,7 +209,7 @@ def bundle(name: str, group: list[Outstanding], seconds: float) -> dict[str, Any
         "timeout": seconds,
         "evaluations": [
             {
-                "key": f"{e.individual}.{e.task_index}.{e.repeat}",
+                "key": e.key,
                 "nonce": e.nonce,
                 "attempt": e.attempt,
                 "params": e.params,

@@ -50,7 +50,8 @@ def verdicts(connection: Connection, campaign: StoredCampaign, optimizer: Optimi
     names = list(dict.fromkeys([*measures, *campaign.spec.constraints]))
     complete = evaluations.complete_untold(connection, campaign.row.id, names)
     found = [_verdict(campaign, one, names, measures) for one in complete]
-    if not optimizer.diagnostics()["told"]:
+    # The diagnostics (hypervolumes, indices) may take long: only where something is missing.
+    if any(one.missing for one in found) and not optimizer.diagnostics()["told"]:
         _check_given(campaign, found)
     return found
 

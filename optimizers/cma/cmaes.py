@@ -32,13 +32,16 @@ from optimizers.base import (
     Recommendation,
     Told,
 )
-from optimizers.cma.integers import bin_width, discrete, from_unit, keep_margin, least_std, to_unit
+from optimizers.bins import discrete, least_std
+from optimizers.bounds import from_unit, to_unit
+from optimizers.cma.integers import keep_margin
 from optimizers.cma.model import Model
 from optimizers.cma.restarts import Policy, Restarts
 from optimizers.cma.shapes import Kind, Strategy
 from optimizers.cma.warm import Known
-
-__all__ = ["CMAES", "CMAESOptions", "bin_width", "from_unit", "least_std", "to_unit"]
+from optimizers.generations import Waiting
+from optimizers.starts import Start, first_point
+from optimizers.versions import part
 
 LARGEST_FULL = 2000
 LARGEST_AUTO = 300  # dimensions up to which the covariance is full by default
@@ -56,7 +59,7 @@ class CMAESOptions(Options):
     restart_policy: Policy = Field(
         "ipop", description="ipop: each run doubles lambda; bipop: small runs in between; none: one run"
     )
-    start: Literal["default", "centre", "random"] = Field("default", description="first mean")
+    start: Start = Field("default", description="first mean")
     covariance: Literal["auto", "full", "diagonal", "lowmemory"] = Field(
         "auto",
         description=f"auto: full up to {LARGEST_AUTO} dimensions, above diagonal, which learns scales only; "
@@ -110,12 +113,13 @@ class CMAES(Optimizer):
         self._converged = False
         self._run_first_id = 0  # individuals before it belong to an earlier run
         self._generation_first_id = 0  # individuals before it were drawn from an earlier distribution
-        self._waiting = _nobody(n)  # told, and not yet part of a generation
+        self._waiting = Waiting(n)  # told, and not yet part of a generation
         self._best_losses: list[float] = []  # best of each of the last generations of this run
         self._score = math.inf  # median loss of this run's last generation
         self._elder: tuple[float, FloatArray] | None = None  # score and mean of the best earlier run
         self._known = Known(n)
-        self._model = self._new_model(self._first_mean(), self.options.sigma)
+        mean = from_unit(first_point(self.space, self.options.start, self._rng))
+        self._model = self._new_model(mean, self.options.sigma)
 
     def _choose_kind(self) -> Kind:
         if self.options.covariance == "auto":
@@ -124,13 +128,6 @@ class CMAES(Optimizer):
 
     def _new_model(self, mean: FloatArray, sigma: float) -> Model:
         return Model.start(mean, sigma, self._kind, self.options.learning_rate == "adapted")
-
-    def _first_mean(self) -> FloatArray:
-        if self.options.start == "random":
-            return from_unit(self._rng.random(self.space.dimension))
-        if self.options.start == "centre":
-            return np.full(self.space.dimension, 0.5)
-        return from_unit(self.space.encode(self.space.default()))
 
     def _unit(self, genome: FloatArray) -> FloatArray:
         return to_unit(genome)
@@ -154,8 +151,7 @@ class CMAES(Optimizer):
 
     def _sample(self, n: int) -> FloatArray:
         if not self._population:
-            small = n < SMALLEST_POPULATION
-            self._population = self.default_batch(self.space.dimension) if small else n
+            self._population = self._size_for(n, SMALLEST_POPULATION)
             self._restarts.first = self._population
         return self._model.sample(self._rng, n)
 
@@ -164,14 +160,12 @@ class CMAES(Optimizer):
             self._gather(told.rows(told.ids >= self._run_first_id))
 
     def _gather(self, told: Told) -> None:
-        self._waiting = _joined(self._waiting, told)
-        while 0 < self._population <= len(self._waiting.ids):
-            first = np.arange(len(self._waiting.ids)) < self._population
-            generation, self._waiting = self._waiting.rows(first), self._waiting.rows(~first)
+        self._waiting.add(told)
+        while self._population and (generation := self._waiting.take(self._population)) is not None:
             self._next_generation(generation)
 
     def _revise(self, individual: int, loss: float, evaluations: int) -> None:  # noqa: ARG002
-        self._waiting.losses[self._waiting.ids == individual] = loss
+        self._waiting.revise(individual, loss)
 
     def _next_generation(self, told: Told) -> None:
         self._restarts.spent += len(told.ids)
@@ -216,7 +210,7 @@ class CMAES(Optimizer):
             self._elder = (self._score, self._model.mean)
         self._population, narrower = following
         self._run_first_id = self._generation_first_id = self._next_id
-        self._waiting = _nobody(self.space.dimension)
+        self._waiting.clear()
         self._best_losses = []
         self._score = math.inf
         mean = from_unit(self._rng.random(self.space.dimension))
@@ -250,7 +244,7 @@ class CMAES(Optimizer):
             "small_runs": self._restarts.small,
             "population": self._population,
             "model_generation": self._model.generation,
-            "waiting": len(self._waiting.ids),
+            "waiting": len(self._waiting),
             "median_loss": self._score,
             "converged": self._converged,
         }
@@ -273,10 +267,8 @@ class CMAES(Optimizer):
             "elder_score": None if self._elder is None else self._elder[0],
         }
         members |= self._known.save()
-        members["told.ids"] = self._waiting.ids
-        members["told.genomes"] = self._waiting.genomes
-        members["told.losses"] = self._waiting.losses[:, 0]
-        members["told.violations"] = self._waiting.violations
+        members |= {f"told.{name}": array for name, array in self._waiting.save().items()}
+        members["told.losses"] = members["told.losses"][:, 0]
         members["best_losses"] = np.array(self._best_losses, dtype=np.float64)
         if self._elder is not None:
             members["elder_mean"] = self._elder[1]
@@ -288,27 +280,8 @@ class CMAES(Optimizer):
         self._run_first_id, self._generation_first_id = own["run_first_id"], own["generation_first_id"]
         self._score = math.inf if own["score"] is None else own["score"]
         self._elder = None if own["elder_score"] is None else (own["elder_score"], arrays["elder_mean"])
-        self._waiting = Told(
-            arrays["told.ids"],
-            arrays["told.genomes"],
-            arrays["told.losses"][:, None],
-            arrays["told.violations"],
-        )
+        self._waiting.load({**part(arrays, "told."), "losses": arrays["told.losses"][:, None]})
         self._best_losses = arrays["best_losses"].tolist()
         self._known = Known.load(arrays)
         self._model = Model.load(own["model"], arrays)
         self._kind = self._model.shape.kind
-
-
-def _nobody(dimension: int) -> Told:
-    none = np.empty(0)
-    return Told(none.astype(np.int64), np.empty((0, dimension)), np.empty((0, 1)), none)
-
-
-def _joined(one: Told, other: Told) -> Told:
-    return Told(
-        np.concatenate([one.ids, other.ids]),
-        np.concatenate([one.genomes, other.genomes]),
-        np.concatenate([one.losses, other.losses]),
-        np.concatenate([one.violations, other.violations]),
-    )

@@ -19,7 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from optimizers.cma.noise import LearningRates
-from optimizers.cma.shapes import SHAPES, FloatArray, Kind, Shape, Step, Strategy
+from optimizers.cma.shapes import SHAPES, Kind, Shape, Step, Strategy
+from optimizers.individuals import FloatArray
+from optimizers.versions import Arrays, part
 
 Mask = npt.NDArray[np.bool_]
 
@@ -134,10 +136,9 @@ class Model:
         return {name: value for name, value in values.items() if f"model.{name}" not in arrays}, arrays
 
     @classmethod
-    def load(cls, scalars: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> Model:
+    def load(cls, scalars: Mapping[str, Any], arrays: Arrays) -> Model:
         """Undo `save`; other arrays are passed over."""
-        own = {name.removeprefix("model."): a for name, a in arrays.items() if name.startswith("model.")}
-        values = {**own, **scalars}
+        values = {**part(arrays, "model."), **scalars}
         rates = {k.removeprefix("rates_"): values.pop(k) for k in list(values) if k.startswith("rates_")}
         names = ("mean", "sigma", "path_sigma", "path_c", "spread", "generation")
         return cls(

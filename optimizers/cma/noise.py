@@ -12,15 +12,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from optimizers import OptimizerError
 from optimizers.cma.shapes import Diagonal, Full, Kind
+from optimizers.individuals import FloatArray
 
 if TYPE_CHECKING:
     from optimizers.cma.model import Model
 
-FloatArray = npt.NDArray[np.float64]
 
 _ALPHA = 1.4
 _GAMMA = 0.1

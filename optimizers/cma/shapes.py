@@ -20,7 +20,8 @@ from typing import Any, ClassVar, Literal, Self, cast
 import numpy as np
 import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float64]
+from optimizers.individuals import FloatArray
+
 Kind = Literal["full", "diagonal", "lowmemory"]
 _TINY = 1e-300
 _LEAST_FACTOR = 0.25  # of a variance in one generation: negative weights must not make it negative

@@ -13,8 +13,7 @@ import numpy.typing as npt
 
 from optimizers.cma.model import Model
 from optimizers.cma.shapes import Diagonal, Full, Kind
-
-FloatArray = npt.NDArray[np.float64]
+from optimizers.individuals import FloatArray
 
 _SHARE = 0.1  # gamma: of the known points, those that count
 _PRIOR = 0.1  # alpha: standard deviation around each, of the cube

@@ -58,9 +58,8 @@ class Gest(Optimizer):
         single = self.n_objectives == 1
         self._objectives = ["loss"] if single else [f"loss_{i}" for i in range(self.n_objectives)]
         self._generator = self._made()
-        self._points: dict[
-            int, dict[str, Any]
-        ] = {}  # what the generator suggested, by id, while it is pending
+        # What the generator suggested, by id, while it is pending.
+        self._points: dict[int, dict[str, Any]] = {}
         self._surplus: list[dict[str, Any]] = []  # suggested, but not asked for yet
         self._failed_points: list[dict[str, Any]] = []  # to be told once there is a worst loss
         self._worst = np.full(self.n_objectives, -math.inf)

@@ -131,7 +131,7 @@ class Portfolio(Optimizer):
         return [int(number) for number in numbers]
 
     def _share(self) -> None:
-        """Tell all members but its own of the best individual, when there is another one than before."""
+        """Tell all members, its own too, of the best individual, when there is another one than before."""
         self._asks += 1
         row = self._elite.best()
         if not self.options.share_every or self._asks < self.options.share_every or row is None:

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from optimizers import OptimizerError
 from optimizers.base import Capabilities, FloatArray, Options
+from optimizers.bins import coordinates
 from optimizers.designs.design import Design
 from optimizers.space import Choice, Int, Parameter
 
@@ -77,10 +78,8 @@ class Grid(Design):
 def levels(parameter: Parameter, points: int) -> FloatArray:
     """Coordinates of the grid along one element of a parameter, ascending."""
     if isinstance(parameter, Choice):
-        n = len(parameter.options)
-        return (np.arange(n) + 0.5) / n
+        return coordinates(parameter, np.arange(float(len(parameter.options))))
     if isinstance(parameter, Int):
-        low, high = parameter.scale()
         if parameter.high - parameter.low < points:
             values = np.arange(parameter.low, parameter.high + 1, dtype=np.float64)
         elif points == 1:
@@ -90,7 +89,7 @@ def levels(parameter: Parameter, points: int) -> FloatArray:
             ends = np.log(ends) if parameter.log else ends
             between = np.linspace(ends[0], ends[1], points)
             values = np.unique(np.round(np.exp(between) if parameter.log else between))
-        return np.clip(((np.log(values) if parameter.log else values) - low) / (high - low), 0.0, 1.0)
+        return np.clip(coordinates(parameter, values), 0.0, 1.0)
     return np.linspace(0.0, 1.0, points) if points > 1 else np.array([0.5])
 
 

@@ -25,6 +25,7 @@ from scipy.stats import qmc
 from optimizers import OptimizerError
 from optimizers.base import Arrays, Capabilities, FloatArray, IntArray, Options, Told
 from optimizers.designs.design import Design, coordinate_names
+from optimizers.low_discrepancy import next_points, sobol_sequence
 
 MOST_REPORTED = 100  # coordinates in the diagnostics: those with the largest total index
 LEAST_BASE_POINTS = 4  # complete ones; with fewer, no index is given
@@ -86,15 +87,7 @@ class Saltelli(Design):
 
     def _base_points(self, first: int, last: int) -> FloatArray:
         """A and B side by side, shape (last - first, 2 D)."""
-        d = 2 * self.space.dimension
-        sequence = qmc.Sobol(d, scramble=True, rng=np.random.default_rng(self.seed))
-        if first:  # scipy cannot skip 0 points
-            sequence.fast_forward(first)
-            points: FloatArray = sequence.random(last - first)
-            return points
-        # scipy warns when the first draw is no power of two; a first draw of one is.
-        parts = [sequence.random(1)] + ([sequence.random(last - 1)] if last > 1 else [])
-        return np.concatenate(parts)
+        return next_points(sobol_sequence(2 * self.space.dimension, self.seed, first), last - first)
 
     def _learn(self, told: Told) -> None:
         for individual, losses in zip(told.ids.tolist(), told.losses, strict=True):

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import numpy as np
 from scipy.stats import qmc
 
 from optimizers import OptimizerError
 from optimizers.base import Arrays, Capabilities, FloatArray, Migration, Optimizer, Options, Told
+from optimizers.low_discrepancy import next_points, sobol_sequence
 
 
 class SobolSearch(Optimizer):
@@ -37,17 +37,13 @@ class SobolSearch(Optimizer):
                 "Use random."
             )
         self._drawn = 0
-        self._sequence = qmc.Sobol(self.space.dimension, scramble=True, rng=np.random.default_rng(self.seed))
+        self._sequence: qmc.Sobol | None = None  # from `_drawn` on; made when the first point is needed
 
     def _sample(self, n: int) -> FloatArray:
-        parts = []
-        if self._drawn == 0:
-            # scipy warns when the first draw is no power of two; a first draw of one is.
-            parts.append(self._sequence.random(1))
-        if n > len(parts):
-            parts.append(self._sequence.random(n - len(parts)))
+        if self._sequence is None:
+            self._sequence = sobol_sequence(self.space.dimension, self.seed, self._drawn)
         self._drawn += n
-        return np.concatenate(parts)
+        return next_points(self._sequence, n)
 
     def _learn(self, told: Told) -> None:
         """Nothing is learned."""
@@ -57,5 +53,3 @@ class SobolSearch(Optimizer):
 
     def _restore(self, own: dict[str, Any], arrays: Arrays) -> None:  # noqa: ARG002
         self._drawn = own["drawn"]
-        if self._drawn:  # scipy cannot skip 0 points
-            self._sequence.fast_forward(self._drawn)

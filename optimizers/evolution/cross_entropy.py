@@ -40,8 +40,7 @@ class CrossEntropy(DistributionSearch):
     options: CrossEntropyOptions
 
     def _first_population(self, n: int) -> int:
-        small = n < SMALLEST_POPULATION
-        return self.options.population or (self.default_batch(self.space.dimension) if small else n)
+        return self.options.population or self._size_for(n, SMALLEST_POPULATION)
 
     def _take(self) -> Told | None:
         return self._waiting.take(self._population)

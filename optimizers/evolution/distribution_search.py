@@ -18,7 +18,8 @@ from pydantic import Field
 
 from optimizers import OptimizerError
 from optimizers.base import Arrays, FloatArray, IntArray, Optimizer, Options, Recommendation, Told
-from optimizers.cma.integers import from_unit, least_std, to_unit
+from optimizers.bins import least_std
+from optimizers.bounds import from_unit, to_unit
 from optimizers.evolution.gaussian_mixture import Mixture, fit
 from optimizers.generations import Waiting
 from optimizers.versions import part

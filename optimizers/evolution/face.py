@@ -63,8 +63,7 @@ class FACE(DistributionSearch):
         self._stagnations = 0  # fits without an improvement
 
     def _first_population(self, n: int) -> int:
-        small = n < SMALLEST_POPULATION
-        least = self.options.population_min or (self.default_batch(self.space.dimension) if small else n)
+        least = self.options.population_min or self._size_for(n, SMALLEST_POPULATION)
         self._least = min(least, self.options.population_max or least)
         return self._least
 

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 
 from optimizers.base import Arrays, FloatArray, Optimizer, Options, Recommendation, Told
-from optimizers.cma.integers import from_unit, least_std, to_unit
+from optimizers.bins import least_std
+from optimizers.bounds import from_unit, to_unit
 from optimizers.generations import Waiting
+from optimizers.starts import Start, first_point
+from optimizers.versions import part
 
 SMALLEST_POPULATION = 4
 LARGEST_STD = 1 / 3  # of the cube
@@ -30,7 +33,7 @@ class GaussianOptions(Options):
         None, ge=SMALLEST_POPULATION, description="lambda, told for each step; null: as many as the first ask"
     )
     sigma: float = Field(0.3, ge=1e-9, le=1, description="first standard deviation, as a share of each range")
-    start: Literal["default", "centre", "random"] = Field("default", description="first mean")
+    start: Start = Field("default", description="first mean")
 
 
 class GaussianSearch(Optimizer):
@@ -48,15 +51,8 @@ class GaussianSearch(Optimizer):
         self._generation = 0
         self._generation_first_id = 0  # individuals before it were drawn from an earlier distribution
         self._waiting = Waiting(self.space.dimension)
-        self._mean = self._first_mean()
+        self._mean = from_unit(first_point(self.space, self.options.start, self._rng))
         self._begin()
-
-    def _first_mean(self) -> FloatArray:
-        if self.options.start == "random":
-            return from_unit(self._rng.random(self.space.dimension))
-        if self.options.start == "centre":
-            return np.full(self.space.dimension, 0.5)
-        return from_unit(self.space.encode(self.space.default()))
 
     @abstractmethod
     def _begin(self) -> None:
@@ -102,8 +98,7 @@ class GaussianSearch(Optimizer):
 
     def _sample(self, n: int) -> FloatArray:
         if not self._population:
-            small = n < SMALLEST_POPULATION
-            self._population = self.default_batch(self.space.dimension) if small else n
+            self._population = self._size_for(n, SMALLEST_POPULATION)
         return self._draw(n)
 
     def _learn(self, told: Told) -> None:
@@ -157,8 +152,7 @@ class GaussianSearch(Optimizer):
     def _restore(self, own: dict[str, Any], arrays: Arrays) -> None:
         self._population, self._generation = own["population"], own["generation"]
         self._generation_first_id = own["generation_first_id"]
-        prefix = "waiting."
-        self._waiting.load({k.removeprefix(prefix): a for k, a in arrays.items() if k.startswith(prefix)})
+        self._waiting.load(part(arrays, "waiting."))
         self._mean = arrays["mean"]
         self._restore_own(own, arrays)
 

@@ -125,8 +125,7 @@ class EnsembleKalman(Optimizer):
 
     def _sample(self, n: int) -> FloatArray:
         if not self._size:
-            small = n < SMALLEST_POPULATION
-            self._size = self.default_batch(self.space.dimension) if small else n
+            self._size = self._size_for(n, SMALLEST_POPULATION)
         if len(self._ensemble) < self._size or len(self._observed_losses):
             self._first_id = self._next_id
             self._fill()

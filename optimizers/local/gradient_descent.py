@@ -24,8 +24,9 @@ import numpy.typing as npt
 from pydantic import Field
 
 from optimizers.base import NUMBERS, Arrays, Capabilities, FloatArray, Optimizer, Options, Told
-from optimizers.cma.integers import least_std
+from optimizers.bins import least_std
 from optimizers.generations import Waiting
+from optimizers.starts import Start, first_point
 
 Update = Literal["classic", "stochastic", "momentum", "rmsprop", "adam", "adamax"]
 
@@ -57,7 +58,7 @@ class GradientDescentOptions(Options):
     noise: float = Field(
         0.5, ge=0, description="length of the noise in that of the gradient, at first (stochastic)"
     )
-    start: Literal["default", "centre", "random"] = Field("default", description="first point")
+    start: Start = Field("default", description="first point")
 
 
 class GradientDescent(Optimizer):
@@ -77,7 +78,7 @@ class GradientDescent(Optimizer):
         self._population = self.options.population or 0  # 0: the first ask will tell
         self._generation = 0
         self._asked = 0  # in this generation
-        self._point = self._first_point()
+        self._point = first_point(self.space, self.options.start, self._rng)
         self._mirror = np.empty((0, d))  # the step of a sample whose counterpart comes next
         self._unit_gradient = 0.0  # largest element of the first gradient; 0: there was none yet
         self._largest = 0.0  # norm of the largest gradient so far, in units of the first
@@ -86,13 +87,6 @@ class GradientDescent(Optimizer):
         self._steps = 0
         self._waiting = Waiting(d)
 
-    def _first_point(self) -> FloatArray:
-        if self.options.start == "random":
-            return self._rng.random(self.space.dimension)
-        if self.options.start == "centre":
-            return np.full(self.space.dimension, 0.5)
-        return self.space.encode(self.space.default())
-
     def _observe(self, told: Told) -> None:
         """Before the first step, the search begins at the best individual known."""
         if not self._generation and not self._asked:
@@ -100,8 +94,7 @@ class GradientDescent(Optimizer):
 
     def _sample(self, n: int) -> FloatArray:
         if not self._population:
-            small = n < SMALLEST_POPULATION
-            self._population = self.default_batch(self.space.dimension) if small else n
+            self._population = self._size_for(n, SMALLEST_POPULATION)
         std = np.maximum(self.options.exploration, least_std(self.space, self._point))
         genomes = []
         for _ in range(n):

@@ -20,8 +20,8 @@ import numpy as np
 from pydantic import Field
 
 from optimizers.base import Arrays, FloatArray, IntArray, Optimizer, Options, Told
-from optimizers.cma.integers import bin_width, least_std
-from optimizers.space import Categorical
+from optimizers.bins import discrete, least_std, unordered
+from optimizers.bounds import reflected
 
 SMALLEST_SAMPLE = 8  # losses from which the scale of the temperature is estimated, at least
 _KEPT = 256  # observations kept before the number of chains is known
@@ -65,13 +65,9 @@ class Chains(Optimizer):
         self._accepted, self._judged = 0, 0
         self._first_losses: list[float] = []
         self._scale: float | None = None  # of loss differences; None: not known yet
-        width = bin_width(self.space, np.full(d, 0.5))
-        self._any_discrete, self._discrete = bool((width > 0).any()), bool((width > 0).all())
-        self._choices = [
-            cut.start
-            for name, cut in self.space.slices.items()
-            if isinstance(self.space.parameters[name], Categorical)
-        ]
+        bins = discrete(self.space)
+        self._any_discrete, self._discrete = bool(bins.any()), bool(bins.all())
+        self._choices = np.flatnonzero(unordered(self.space)).tolist()
         if self.options.chains is not None:
             self._resize(self.options.chains)
 
@@ -136,7 +132,7 @@ class Chains(Optimizer):
         if self._any_discrete:
             std = np.maximum(std, least_std(self.space, here))
             std[self._choices] = 0.0
-        there = _folded(here + std * self._rng.standard_normal(d))
+        there = reflected(here + std * self._rng.standard_normal(d))
         if self._choices:
             anew = self._rng.random(len(self._choices)) < max(step, _REDRAWN / len(self._choices))
             there[self._choices] = np.where(anew, self._rng.random(len(self._choices)), here[self._choices])
@@ -253,9 +249,3 @@ class Chains(Optimizer):
 def boltzmann(worse: float, temperature: float) -> float:
     """exp(-worse / temperature) for `worse` > 0, also where the quotient overflows; 0 at temperature 0."""
     return math.exp(-worse / temperature) if temperature > 0 else 0.0
-
-
-def _folded(genome: FloatArray) -> FloatArray:
-    """Reflected at the bounds of the cube, as often as needed."""
-    folded: FloatArray = np.mod(genome, 2.0)
-    return np.minimum(folded, 2.0 - folded)

@@ -29,8 +29,9 @@ from scipy.spatial.distance import cdist
 from optimizers import OptimizerError
 from optimizers.base import Arrays, Capabilities, FloatArray, IntArray, Optimizer, Options, Told
 from optimizers.bins import Bins
+from optimizers.low_discrepancy import next_points, sobol_sequence
 from optimizers.models.gaussian_process import Posterior, first_theta, fit
-from optimizers.models.points import best_and_newest, first_points, unknown
+from optimizers.models.points import best_and_newest, unknown
 
 LARGEST_DIMENSION = 1000
 _FIRST_LENGTH, _LARGEST_LENGTH, _SMALLEST_LENGTH = 0.8, 1.6, 0.5**7  # of the trust region; the cube is 1
@@ -131,7 +132,8 @@ class Bayesian(Optimizer):
 
     def _initial(self, n: int) -> FloatArray:
         """Evenly spread points, shape (n, dimension); the very first is the default."""
-        points = first_points(self.space, [self.seed, self._restarts], self._designed, n)
+        seeds = [self.seed, self._restarts]
+        points = next_points(sobol_sequence(self.space.dimension, seeds, self._designed), n)
         if not self._designed and self._restarts == 0:
             points[0] = self.space.encode(self.space.default())
         self._designed += n

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.optimize import minimize
 
-from optimizers.base import FloatArray, IntArray
+from optimizers.individuals import FloatArray, IntArray
 
 _LENGTH = (math.log(0.02), math.log(30.0))  # bounds of the logarithms of the hyperparameters
 _SIGNAL = (-4.0, 6.0)

@@ -3,23 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import qmc
 
-from optimizers.base import FloatArray, IntArray
-from optimizers.space import Space
-
-
-def first_points(space: Space, seed: list[int], first: int, n: int) -> FloatArray:
-    """Points `first` to `first + n - 1` of a scrambled Sobol sequence, shape (n, dimension)."""
-    sequence = qmc.Sobol(space.dimension, scramble=True, rng=np.random.default_rng(seed))
-    if first:  # scipy cannot skip 0 points
-        sequence.fast_forward(first)
-        return np.asarray(sequence.random(n))
-    # scipy warns when the first draw is no power of two; a first draw of one is.
-    points = [sequence.random(1)]
-    if n > 1:
-        points.append(sequence.random(n - 1))
-    return np.concatenate(points)
+from optimizers.individuals import FloatArray, IntArray
 
 
 def unknown(points: FloatArray, known: FloatArray) -> FloatArray:

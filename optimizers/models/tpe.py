@@ -24,7 +24,8 @@ from scipy.special import log_ndtr, logsumexp, ndtr, ndtri
 
 from optimizers.base import Arrays, Capabilities, FloatArray, IntArray, Optimizer, Options, Told
 from optimizers.bins import Bins
-from optimizers.models.points import best_and_newest, first_points, unknown
+from optimizers.low_discrepancy import next_points, sobol_sequence
+from optimizers.models.points import best_and_newest, unknown
 
 _MOST_GOOD = 25
 _ROUNDS = 4  # attempts at candidates that are not known yet, before known ones are accepted
@@ -74,7 +75,7 @@ class TPE(Optimizer):
         ranked = np.lexsort((self._ids, self._violations, self._losses))
         judged = int(np.isfinite(self._violations).sum())  # those that failed come last
         if judged < (self.options.initial or max(10, 2 * d)):
-            points = first_points(self.space, [self.seed], self._designed, n)
+            points = next_points(sobol_sequence(d, self.seed, self._designed), n)
             if not self._designed:
                 points[0] = self.space.encode(self.space.default())
             self._designed += n

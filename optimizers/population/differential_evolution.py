@@ -25,8 +25,8 @@ import numpy as np
 from pydantic import Field
 
 from optimizers.base import Arrays, Capabilities, FloatArray, IntArray, Optimizer, Options, Told
+from optimizers.bounds import reflected
 from optimizers.population.success_history import History
-from optimizers.population.variation import reflected
 
 SMALLEST_POPULATION = 5  # a target and four others
 LARGEST_DEFAULT = 20  # with more, a budget of up to 1000 evaluations per dimension has too few generations
@@ -105,8 +105,7 @@ class DifferentialEvolution(Optimizer):
 
     def _sample(self, n: int) -> FloatArray:
         if not self._first_size:
-            small = n < SMALLEST_POPULATION
-            self._first_size = self.default_batch(self.space.dimension) if small else min(n, LARGEST_DEFAULT)
+            self._first_size = self._size_for(min(n, LARGEST_DEFAULT), SMALLEST_POPULATION)
             self._cut()
         ids = range(self._next_id, self._next_id + n)
         if len(self._ids) < self._size():

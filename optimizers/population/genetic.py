@@ -12,16 +12,15 @@ Steady state comes for free: parents are always the best mu told so far, whoever
 
 from __future__ import annotations
 
-import json
 from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 
 from optimizers.base import Arrays, Capabilities, FloatArray, IntArray, Migration, Optimizer, Options, Told
+from optimizers.population.variation import decoded_keys, distinct
 
 SMALLEST_POPULATION = 4
-_ROUNDS = 20  # attempts at children that differ from all known ones, before duplicates are accepted
 
 
 class GeneticOptions(Options):
@@ -64,19 +63,11 @@ class Genetic(Optimizer):
 
     def _sample(self, n: int) -> FloatArray:
         if not self._size:
-            self._size = n if n >= SMALLEST_POPULATION else self.default_batch(self.space.dimension)
+            self._size = self._size_for(n, SMALLEST_POPULATION)
             self._keep(self._ids, self._genomes, self._losses, self._violations)
-        known = {self._key(genome) for genome in [*self._genomes, *self._pending.values()]}
-        chosen: list[FloatArray] = []
-        for last in [False] * (_ROUNDS - 1) + [True]:
-            for child in self._children(n - len(chosen)):
-                key = self._key(child)
-                if last or key not in known:
-                    known.add(key)
-                    chosen.append(child)
-            if len(chosen) == n:
-                break
-        return np.array(chosen)
+        known = np.concatenate([self._genomes, *(genome[None] for genome in self._pending.values())])
+        # A parent that is crossed with itself gives children that differ from it in the last bit at most.
+        return distinct(self.space, known, n, self._children, keys=decoded_keys)
 
     def _children(self, n: int) -> FloatArray:
         """`n` new genomes: uniform ones until mu individuals were told and one of them can be ranked."""
@@ -97,10 +88,6 @@ class Genetic(Optimizer):
         mutated[np.arange(n), rng.integers(0, d, n)] |= (child == one).all(axis=1)
         child = child + mutated * rng.standard_normal((n, d)) * self.options.mutation
         return np.clip(child, 0.0, 1.0)
-
-    def _key(self, genome: FloatArray) -> str:
-        """Equal for genomes that stand for the same parameters."""
-        return json.dumps(self.space.decode(genome), sort_keys=True)
 
     def _learn(self, told: Told) -> None:
         ids = np.concatenate([self._ids, told.ids])

@@ -20,9 +20,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from optimizers.base import Arrays, Capabilities, FloatArray, IntArray, Optimizer, Options, Told
-from optimizers.cma.cmaes import least_std
+from optimizers.bins import discrete, least_std
 from optimizers.population.warm_start import Seeds
-from optimizers.space import Choice, Int
 
 LARGEST_ARCHIVE = 100_000  # cells
 
@@ -101,7 +100,7 @@ class MapElites(Optimizer):
             np.array(column, dtype=np.float64) for column in zip(*axes, strict=True)
         )
         self._bins = bins.astype(np.int64)
-        self._discrete = any(isinstance(p, Choice | Int) for p in self.space.parameters.values())
+        self._discrete = bool(discrete(self.space).any())
         self._offset = self.options.qd_offset
         self._placed = 0  # individuals with descriptors that were told
         self._worst = -math.inf  # loss of those

@@ -15,8 +15,9 @@ from pydantic import Field, FiniteFloat
 
 from optimizers import OptimizerError
 from optimizers.base import Arrays, FloatArray, IntArray, Optimizer, Options, Told
+from optimizers.bins import unordered
 from optimizers.pareto import hypervolume, nondominated_ranks
-from optimizers.population.variation import distinct, polynomial_mutation, sbx_crossover, unordered
+from optimizers.population.variation import distinct, polynomial_mutation, sbx_crossover
 
 SMALLEST_POPULATION = 4
 LARGEST_VOLUME = 4  # objectives; with more, the hypervolume takes too long for a diagnostic
@@ -76,7 +77,7 @@ class NSGA(Optimizer):
 
     def _sample(self, n: int) -> FloatArray:
         if not self._size:
-            self._size = n if n >= SMALLEST_POPULATION else self.default_batch(self.space.dimension)
+            self._size = self._size_for(n, SMALLEST_POPULATION)
             self._keep(self._ids, self._genomes, self._losses, self._violations)
         known = np.concatenate([self._genomes, *(genome[None] for genome in self._pending.values())])
         return distinct(self.space, known, n, self._children)

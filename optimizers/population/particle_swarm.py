@@ -86,9 +86,7 @@ class ParticleSwarm(Optimizer):
 
     def _sample(self, n: int) -> FloatArray:
         if not self._size:
-            small = n < SMALLEST_SWARM
-            size = self.default_batch(self.space.dimension) if small else min(n, LARGEST_DEFAULT)
-            self._begin(self.options.swarm or size)
+            self._begin(self.options.swarm or self._size_for(min(n, LARGEST_DEFAULT), SMALLEST_SWARM))
         best = self._informants()
         points = []
         for individual, particle in enumerate(self._turns(n), self._next_id):

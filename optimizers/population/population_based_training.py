@@ -20,8 +20,7 @@ import numpy as np
 from pydantic import Field
 
 from optimizers.base import Arrays, Capabilities, FloatArray, IntArray, Optimizer, Options, Proposal, Told
-from optimizers.cma.cmaes import bin_width
-from optimizers.population.variation import unordered
+from optimizers.bins import bin_width, unordered
 from optimizers.population.warm_start import Seeds
 
 SMALLEST_POPULATION = 4
@@ -50,7 +49,7 @@ class PopulationBasedTraining(Optimizer):
     summary = "Population-based training: schedules of hyperparameters, found while the learners learn."
     format_version = 1
     Options: ClassVar[type[PopulationBasedTrainingOptions]] = PopulationBasedTrainingOptions
-    capabilities = Capabilities(objectives="single", asynchronous=True)
+    capabilities = Capabilities(objectives="single", asynchronous=True, inherits=True)
     options: PopulationBasedTrainingOptions
 
     def _start(self) -> None:
@@ -68,7 +67,7 @@ class PopulationBasedTraining(Optimizer):
 
     def _propose(self, n: int) -> list[Proposal]:
         if not self._size:
-            self._size = n if n >= SMALLEST_POPULATION else self.default_batch(self.space.dimension)
+            self._size = self._size_for(n, SMALLEST_POPULATION)
             self._ids, self._losses = np.full(self._size, _NONE), np.full(self._size, np.inf)
             self._genomes = np.zeros((self._size, self.space.dimension))
             self._steps = np.zeros(self._size, dtype=np.int64)

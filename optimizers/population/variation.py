@@ -7,16 +7,15 @@ the middle between two choices means nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Hashable
 from typing import cast
 
 import numpy as np
-import numpy.typing as npt
 
+from optimizers.bins import BoolArray, cells
 from optimizers.individuals import FloatArray
-from optimizers.space import Categorical, Choice, Int, Space
-
-BoolArray = npt.NDArray[np.bool_]
+from optimizers.space import Space
 
 _ROUNDS = 20  # attempts at individuals that differ from all known ones, before duplicates are accepted
 
@@ -61,48 +60,32 @@ def polynomial_mutation(
     return cast(FloatArray, np.clip(np.where(rng.random(points.shape) < rate, moved, points), 0.0, 1.0))
 
 
-def reflected(points: FloatArray) -> FloatArray:
-    """Points of R^n, mirrored at the bounds of the cube as often as it takes."""
-    folded = np.mod(points, 2.0)
-    return cast(FloatArray, np.clip(np.minimum(folded, 2.0 - folded), 0.0, 1.0))
+def cell_keys(space: Space, points: FloatArray) -> list[Hashable]:
+    """Equal for points of the same cell (see `optimizers.bins.cells`)."""
+    return [row.tobytes() for row in cells(space, points)]
 
 
-def unordered(space: Space) -> BoolArray:
-    """Which coordinates are those of choices without an order, shape (dimension,)."""
-    mask = np.zeros(space.dimension, dtype=np.bool_)
-    for name, cut in space.slices.items():
-        mask[cut] = isinstance(space.parameters[name], Categorical)
-    return mask
-
-
-def cells(space: Space, points: FloatArray) -> FloatArray:
-    """The points with whole numbers and choices in place of their coordinates: rows are equal where the
-    parameters are. Shape as that of the points."""
-    result = points.copy()
-    for name, cut in space.slices.items():
-        parameter = space.parameters[name]
-        if isinstance(parameter, Choice):
-            k = len(parameter.options)
-            result[:, cut] = np.minimum(np.floor(points[:, cut] * k), k - 1)
-        elif isinstance(parameter, Int):
-            low, high = parameter.scale()
-            value = low * (1 - points[:, cut]) + high * points[:, cut]
-            value = np.floor((np.exp(value) if parameter.log else value) + 0.5)
-            result[:, cut] = np.clip(value, parameter.low, parameter.high)
-    return result
+def decoded_keys(space: Space, points: FloatArray) -> list[Hashable]:
+    """Equal for points that stand for the same parameters, also if they differ in the last bits: for methods
+    whose children of equal parents do."""
+    return [json.dumps(space.decode(point), sort_keys=True) for point in points]
 
 
 def distinct(
-    space: Space, known: FloatArray, n: int, make: Callable[[int], FloatArray], rounds: int = _ROUNDS
+    space: Space,
+    known: FloatArray,
+    n: int,
+    make: Callable[[int], FloatArray],
+    rounds: int = _ROUNDS,
+    keys: Callable[[Space, FloatArray], list[Hashable]] = cell_keys,
 ) -> FloatArray:
-    """`n` points of `make(k)` whose parameters differ from one another and from those of the `known` points;
+    """`n` points of `make(k)` whose `keys` differ from one another and from those of the `known` points;
     after some rounds, duplicates are accepted."""
-    seen = {row.tobytes() for row in cells(space, known)}
+    seen = set(keys(space, known))
     chosen: list[FloatArray] = []
     for last in [False] * (rounds - 1) + [True]:
         made = make(n - len(chosen))
-        for point, cell in zip(made, cells(space, made), strict=True):
-            key = cell.tobytes()
+        for point, key in zip(made, keys(space, made), strict=True):
             if last or key not in seen:
                 seen.add(key)
                 chosen.append(point)

@@ -220,10 +220,16 @@ def bench(
     shutil.rmtree(gate)
 
 
+UNDISTURBED: list[str] = []
+
+
 @pytest.fixture
 def undisturbed(bench: Bench, local_site: LocalSite) -> list[str]:
-    """What the campaign tells when nothing happens."""
-    return told(bench.ctx, runner.run(bench.ctx, campaign_spec(local_site.name), bench.base_dir))
+    """What the campaign tells when nothing happens; the same everywhere, so it is run once."""
+    if not UNDISTURBED:
+        campaign = runner.run(bench.ctx, campaign_spec(local_site.name), bench.base_dir)
+        UNDISTURBED.extend(told(bench.ctx, campaign))
+    return UNDISTURBED
 
 
 def test_a_submission_that_a_frozen_controller_did_not_confirm_is_found_by_name(

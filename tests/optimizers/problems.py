@@ -12,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 import optimizers
+from optimizers import state
 from optimizers.base import Evaluated, Observation, Optimizer, Suggestion
+from optimizers.individuals import FloatArray
 from optimizers.space import Categorical, Fixed, Float, Int, Ordinal, Space
 
 REQUIRED: dict[str, dict[str, Any]] = {
@@ -108,6 +110,35 @@ def restored(optimizer: Optimizer) -> Optimizer:
     )
 
 
+def arrays_of(optimizer: Optimizer) -> dict[str, FloatArray]:
+    """The arrays of the state, the optimizer's own ones by their plain names."""
+    _, arrays = state.load(optimizer.state())
+    return {key.removeprefix("own."): array for key, array in arrays.items()}
+
+
+def tell_sphere(optimizer: Optimizer, asked: list[Suggestion]) -> None:
+    optimizer.tell([Evaluated(s.id, (sphere(np.array(s.params["x"])),)) for s in asked])
+
+
+def best_in_steady_state(optimizer: Optimizer, in_flight: int, budget: int) -> float:
+    """One told, one asked, first come, first told: the best loss on the sphere after `budget` evaluations."""
+    waiting = optimizer.ask(in_flight)
+    for _ in range(budget):
+        tell_sphere(optimizer, [waiting.pop()])
+        waiting = optimizer.ask(1) + waiting
+    return optimizer.diagnostics()["best_loss"]
+
+
+def search_mixed(optimizer: Optimizer, generations: int, batch: int) -> list[dict[str, Any]]:
+    """Parameters asked in some generations of the mixed problem; every one is told."""
+    params = []
+    for _ in range(generations):
+        asked = optimizer.ask(batch)
+        params += [s.params for s in asked]
+        optimizer.tell([evaluated(optimizer, s, mixed_loss(s.params)) for s in asked])
+    return params
+
+
 def minimise(optimizer: Optimizer, loss: Loss, budget: int, batch: int) -> float:
     """Spend up to `budget` evaluations on `loss` of the parameter x; the lowest loss seen."""
     best = math.inf
@@ -134,6 +165,12 @@ def outcome(optimizer: Optimizer) -> str:
     return json.dumps(
         [recommendation and recommendation.params, [b.individual for b in optimizer.pareto_front()]]
     )
+
+
+def winners(optimizer: Optimizer) -> list[int]:
+    """Individuals that the optimizer calls the best, or not dominated."""
+    best = optimizer.best()
+    return [b.individual for b in optimizer.pareto_front()] if best is None else [best.individual]
 
 
 def elsewhere(optimizer: Optimizer) -> list[Observation]:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import optimizers
 from optimizers import OptimizerError, state
-from optimizers.base import ALL_KINDS, Evaluated, Observation, Optimizer, Suggestion
+from optimizers.base import ALL_KINDS, Evaluated, Observation, Suggestion
 from optimizers.space import Categorical, Fixed, Float, Int, Space
 from tests.optimizers.problems import (
     REQUIRED,
@@ -27,32 +27,17 @@ from tests.optimizers.problems import (
     history,
     judged,
     mixed,
-    mixed_loss,
     n_objectives,
     outcome,
     restored,
+    search_mixed,
     sphere,
+    winners,
 )
 
 pytestmark = pytest.mark.parametrize("name", optimizers.names())
 
 quick = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-def run(optimizer: Optimizer, generations: int = 4, batch: int = 8) -> list[dict[str, Any]]:
-    """Parameters asked in some generations of the mixed problem; every one is told."""
-    params = []
-    for _ in range(generations):
-        asked = optimizer.ask(batch)
-        params += [s.params for s in asked]
-        optimizer.tell([evaluated(optimizer, s, mixed_loss(s.params)) for s in asked])
-    return params
-
-
-def winners(optimizer: Optimizer) -> list[int]:
-    """Individuals that the optimizer calls the best, or not dominated."""
-    best = optimizer.best()
-    return [b.individual for b in optimizer.pareto_front()] if best is None else [best.individual]
 
 
 def test_same_seed_and_results_give_the_same_individuals(name: str) -> None:
@@ -62,7 +47,7 @@ def test_same_seed_and_results_give_the_same_individuals(name: str) -> None:
 
 
 def test_another_seed_gives_other_individuals(name: str) -> None:
-    assert run(fresh(name, seed=7)) != run(fresh(name, seed=8))
+    assert search_mixed(fresh(name, seed=7), 4, 8) != search_mixed(fresh(name, seed=8), 4, 8)
 
 
 def test_the_order_within_a_tell_does_not_matter(name: str) -> None:

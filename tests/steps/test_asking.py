@@ -12,7 +12,7 @@ from l2l_tasks.context import Context
 from l2l_tasks.errors import SpecError
 from l2l_tasks.spec import CampaignSpec
 from l2l_tasks.store import campaigns, individuals
-from tests.steps.conftest import campaign_spec
+from tests.steps.conftest import campaign_spec, own_optimizee, row_of
 from tests.steps.test_steps import FAMILY, finish
 from tests.support.local_site import LocalSite
 
@@ -22,9 +22,7 @@ THREE_TASKS = {"per_individual": 3, "fresh": False}
 
 def shifted(tmp_path: Path, site: LocalSite, **changes: object) -> CampaignSpec:
     """A campaign with an own optimizee of three tasks."""
-    (tmp_path / "own").mkdir(exist_ok=True)
-    (tmp_path / "own" / "shifted.py").write_text(FAMILY)
-    values = {"optimizee": {"class": "shifted:Shifted", "path": "own"}, "tasks": THREE_TASKS, **changes}
+    values = {"optimizee": own_optimizee(tmp_path, "Shifted", FAMILY), "tasks": THREE_TASKS, **changes}
     return campaign_spec(site.name, **values)
 
 
@@ -38,7 +36,7 @@ def test_individuals_are_evaluated_on_their_slice_of_the_tasks(
         optimizer={"name": "talkative", "options": {"tasks": 3}},
         tasks={**THREE_TASKS, "repeats": 2},
         budget={"generations": 2},
-        execution={"batch": 4, "workers": 2, "linger": 20, "timeout": 20, "bundle": 4},
+        execution={"bundle": 4},
     )
     campaign = runner.run(ctx, spec, tmp_path)
     with ctx.engine.begin() as connection:
@@ -68,7 +66,7 @@ def test_the_wait_is_for_as_many_evaluations_as_slices_have(
         local_site,
         optimizer={"name": "talkative", "options": {"tasks": 3}},
         tasks={**THREE_TASKS, "repeats": 4},
-        execution={"batch": 2, "in_flight": 4, "workers": 1, "linger": 20, "timeout": 20},
+        execution={"batch": 2, "in_flight": 4, "workers": 1},
     )
     campaign = steps.begin(ctx, "test:wait", spec, tmp_path, "test")
     steps.submit(ctx, campaign, 0)
@@ -100,8 +98,7 @@ def test_a_campaign_ends_when_its_optimizer_has_nothing_left(
         budget={"generations": 50},
     )
     campaign = runner.run(ctx, spec, base_dir)
-    with ctx.engine.begin() as connection:
-        row = campaigns.get(connection, campaign)
+    row = row_of(ctx, campaign)
     assert (row.status, row.evaluations_ok, row.generations_told) == ("finished", 6, 2)
     assert "all said" in (row.reason or "")
 
@@ -114,7 +111,7 @@ def test_generations_without_individuals_wait_for_those_that_are_pending(
         local_site.name,
         optimizer={"name": "talkative", "options": {"total": 10}},
         budget={"generations": 50},
-        execution={"batch": 2, "in_flight": 8, "workers": 1, "linger": 20, "timeout": 20},
+        execution={"batch": 2, "in_flight": 8, "workers": 1},
     )
     campaign = steps.begin(ctx, "test:steady", spec, base_dir, "test")
     decision, generation = steps.Decision(True, None, 0), 0
@@ -149,15 +146,13 @@ def test_learners_go_on_from_generation_to_generation(
     ctx: Context, local_site: LocalSite, tmp_path: Path
 ) -> None:
     """Each individual inherits its parent's checkpoint; what nobody can inherit any more is removed."""
-    (tmp_path / "own").mkdir()
-    (tmp_path / "own" / "learner.py").write_text(LEARNER)
     spec = campaign_spec(
         local_site.name,
-        optimizee={"class": "learner:Learner", "path": "own"},
+        optimizee=own_optimizee(tmp_path, "Learner", LEARNER),
         optimizer={"name": "talkative", "options": {"lineage": 2}},
         tasks={"fresh": False, "repeats": 2},
         budget={"generations": 5},
-        execution={"batch": 2, "workers": 2, "linger": 20, "timeout": 20},
+        execution={"batch": 2},
     )
     campaign = runner.run(ctx, spec, tmp_path)
     with ctx.engine.begin() as connection:
@@ -174,16 +169,14 @@ def test_an_elite_begins_again_where_it_began(
     ctx: Context, local_site: LocalSite, tmp_path: Path, loss: str
 ) -> None:
     """A re-evaluation goes on with the learner that its origin went on with, however long ago that was."""
-    (tmp_path / "own").mkdir()
     code = LEARNER.replace("Result([before + 1.0])", f"Result([{loss}])")
-    (tmp_path / "own" / "learner.py").write_text(code)
     spec = campaign_spec(
         local_site.name,
-        optimizee={"class": "learner:Learner", "path": "own"},
+        optimizee=own_optimizee(tmp_path, "Learner", code),
         optimizer={"name": "population_based_training", "options": {"population": 4, "reevaluate": 2}},
         tasks={"fresh": False},
         budget={"generations": 7},
-        execution={"batch": 6, "workers": 2, "linger": 20, "timeout": 20},
+        execution={"batch": 6},
     )
     campaign = runner.run(ctx, spec, tmp_path)
     with ctx.engine.begin() as connection:
@@ -210,7 +203,7 @@ def test_successive_halving_promotes_the_best_to_further_tasks(
         local_site,
         optimizer={"name": "successive_halving", "options": {"max_tasks": 3, "eta": 3}},
         budget={"generations": 4},
-        execution={"batch": 6, "workers": 2, "linger": 20, "timeout": 20},
+        execution={"batch": 6},
     )
     campaign = runner.run(ctx, spec, tmp_path)
     with ctx.engine.begin() as connection:

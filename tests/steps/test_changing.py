@@ -19,7 +19,7 @@ from l2l_tasks.steps.observing import merged
 from l2l_tasks.steps.optimizer_state import load_optimizer
 from l2l_tasks.store import campaigns, events, individuals, versions
 from l2l_tasks.store.individuals import Evaluated
-from tests.steps.conftest import campaign_spec
+from tests.steps.conftest import campaign_spec, own_optimizee, row_of
 from tests.steps.own_optimizer import OBSERVED, TOLD
 from tests.steps.test_steps import FAMILY, finish, sequence
 from tests.steps.test_telling import TWO
@@ -76,12 +76,10 @@ def test_what_cannot_be_begun_from_is_said_before_anything_is_submitted(
     ctx: Context, local_site: LocalSite, tmp_path: Path
 ) -> None:
     """An unknown campaign, other objectives, parameters that are all elsewhere."""
-    (tmp_path / "own").mkdir()
-    (tmp_path / "own" / "two.py").write_text(TWO)
     two = campaign_spec(
         local_site.name,
         name="two",
-        optimizee={"class": "two:Two", "path": "own"},
+        optimizee=own_optimizee(tmp_path, "Two", TWO),
         optimizer={"name": "talkative"},
         budget={"generations": 1},
     )
@@ -160,7 +158,7 @@ def test_another_optimizer_learns_from_all_that_was_told(
         optimizee={"name": "sphere", "options": {"dimension": 2, "run_time": 0.05}},
         optimizer={"name": "random"},
         budget={"generations": 4},
-        execution={"batch": 3, "in_flight": 9, "workers": 1, "linger": 20, "timeout": 20},
+        execution={"batch": 3, "in_flight": 9, "workers": 1},
     )
     campaign = steps.begin(ctx, "test:optimizer", spec, base_dir, "test")
     generation(ctx, campaign, 0)
@@ -229,7 +227,7 @@ def test_another_optimizer_is_asked_for_all_that_is_in_flight(
     spec = campaign_spec(
         local_site.name,
         optimizee={"name": "sphere", "options": {"dimension": 2, "run_time": 0.3}},
-        execution={"batch": 2, "in_flight": 10, "workers": 1, "linger": 20, "timeout": 20},
+        execution={"batch": 2, "in_flight": 10, "workers": 1},
     )
     campaign = steps.begin(ctx, "test:first", spec, base_dir, "test")
     generation(ctx, campaign, 0)
@@ -247,7 +245,7 @@ def test_members_of_a_population_stay_in_flight(ctx: Context, local_site: LocalS
         local_site.name,
         optimizer={"name": "population_based_training"},
         tasks={"fresh": False},
-        execution={"batch": 6, "workers": 2, "linger": 20, "timeout": 20},
+        execution={"batch": 6},
     )
     campaign = steps.begin(ctx, "test:members", spec, base_dir, "test")
     with pytest.raises(UserError, match="6 individuals must stay in flight, not 5"):
@@ -300,11 +298,8 @@ def test_a_change_is_checked_against_the_code_that_the_campaign_began_with(
     ctx: Context, local_site: LocalSite, tmp_path: Path
 ) -> None:
     """Guards decision 5: the optimizee's file may have been edited, or be gone."""
-    (tmp_path / "own").mkdir()
-    (tmp_path / "own" / "shifted.py").write_text(FAMILY)
-    spec = campaign_spec(
-        local_site.name, optimizee={"class": "shifted:Shifted", "path": "own"}, optimizer={"name": "random"}
-    )
+    optimizee = own_optimizee(tmp_path, "Shifted", FAMILY)
+    spec = campaign_spec(local_site.name, optimizee=optimizee, optimizer={"name": "random"})
     campaign = steps.begin(ctx, "test:code", spec, tmp_path, "test")
     (tmp_path / "own" / "shifted.py").unlink()
     with pytest.raises(SpecError, match=r"parameters\.y: no such parameter"):
@@ -327,8 +322,7 @@ def test_an_optimizer_that_is_done_can_be_replaced(
     steps.change(ctx, campaign, None, {"optimizer": "random"}, "me")
     assert finish(ctx, campaign, 0).proceed
     generation(ctx, campaign, 1)
-    with ctx.engine.begin() as connection:
-        row = campaigns.get(connection, campaign)
+    row = row_of(ctx, campaign)
     assert (row.reason, row.evaluations_ok) == ("all 2 generations done", 8)
     with pytest.raises(UserError, match="finished"):
         steps.change(ctx, campaign, None, {"budget.generations": 9}, "me")

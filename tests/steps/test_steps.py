@@ -16,7 +16,7 @@ from l2l_tasks import runner, steps
 from l2l_tasks.context import Context
 from l2l_tasks.errors import UserError
 from l2l_tasks.store import campaigns, events, generations
-from tests.steps.conftest import campaign_spec
+from tests.steps.conftest import campaign_spec, own_optimizee, row_of
 from tests.support.local_site import LocalSite
 from tests.support.postgres import Database, Server
 
@@ -122,7 +122,7 @@ def test_failing_evaluations_are_tried_again_and_then_told_as_failed(
     spec = campaign_spec(
         local_site.name,
         optimizee={"name": "sphere", "options": {"dimension": 2, "fail": 0.5}},
-        execution={"batch": 8, "workers": 2, "linger": 20, "timeout": 20, "attempts": 2},
+        execution={"batch": 8, "attempts": 2},
         budget={"generations": 2},
     )
     campaign = runner.run(ctx, spec, base_dir)
@@ -170,7 +170,7 @@ def test_repeats_are_evaluations_of_their_own(ctx: Context, local_site: LocalSit
         optimizee={"name": "sphere", "options": {"dimension": 2, "noise": 1.0}},
         tasks={"repeats": 3, "aggregate": "median"},
         budget={"generations": 2},
-        execution={"batch": 4, "workers": 2, "linger": 20, "timeout": 20, "bundle": 5},
+        execution={"bundle": 5},
     )
     campaign = runner.run(ctx, spec, base_dir)
     with ctx.engine.begin() as connection:
@@ -205,11 +205,9 @@ def test_evaluations_see_the_tasks_of_their_family(
     ctx: Context, local_site: LocalSite, tmp_path: Path, fresh: bool, shifts: set[float]
 ) -> None:
     """Guards decision 2: the name of a task once reached the optimizee instead of the task itself."""
-    (tmp_path / "own").mkdir()
-    (tmp_path / "own" / "shifted.py").write_text(FAMILY)
     spec = campaign_spec(
         local_site.name,
-        optimizee={"class": "shifted:Shifted", "path": "own"},
+        optimizee=own_optimizee(tmp_path, "Shifted", FAMILY),
         optimizer={"name": "random"},
         tasks={"per_individual": 2, "fresh": fresh},
         budget={"generations": 2},
@@ -227,33 +225,29 @@ def test_an_optimizee_that_cannot_be_loaded_at_the_site_pauses_the_campaign(
 ) -> None:
     """Guards against a campaign that burns its whole budget on an ImportError. What is mended goes on."""
     missing = tmp_path / "installed"
-    (tmp_path / "own").mkdir()
     check = f"""
 import os, sys
 if "l2l_tasks.spec" not in sys.modules and not os.path.exists({str(missing)!r}):
     raise ImportError("no simulator here")
 """
-    (tmp_path / "own" / "shifted.py").write_text(check + FAMILY)
     spec = campaign_spec(
         local_site.name,
-        optimizee={"class": "shifted:Shifted", "path": "own"},
-        execution={"batch": 4, "workers": 2, "linger": 20, "timeout": 20, "attempts": 1},
+        optimizee=own_optimizee(tmp_path, "Shifted", check + FAMILY),
+        execution={"attempts": 1},
         budget={"generations": 2},
     )
     campaign = steps.begin(ctx, "test:import", spec, tmp_path, "test")
     for _ in range(2):
         with pytest.raises(UserError, match=r"cannot be loaded at site testsite: .*no simulator here"):
             runner.proceed(ctx, campaign)
-        with ctx.engine.begin() as connection:
-            row = campaigns.get(connection, campaign)
+        row = row_of(ctx, campaign)
         assert row.status == "paused"
         assert "no simulator here" in (row.reason or "")
         assert sequence(ctx, campaign) == []
         steps.resume(ctx, campaign, "test")
     missing.touch()
     runner.proceed(ctx, campaign)
-    with ctx.engine.begin() as connection:
-        row = campaigns.get(connection, campaign)
+    row = row_of(ctx, campaign)
     assert (row.status, row.evaluations_ok, row.evaluations_failed) == ("finished", 8, 0)
 
 
@@ -268,8 +262,7 @@ def test_removed_code_is_staged_again(ctx: Context, local_site: LocalSite, base_
     shutil.rmtree(local_site.work / "code")
     steps.submit(ctx, campaign, 1)
     assert finish(ctx, campaign, 1).proceed is False
-    with ctx.engine.begin() as connection:
-        row = campaigns.get(connection, campaign)
+    row = row_of(ctx, campaign)
     assert (row.status, row.evaluations_ok, row.evaluations_failed) == ("finished", 8, 0)
 
 
@@ -308,15 +301,13 @@ def test_a_half_complete_batch_is_not_asked_for_without_a_pause(
     # One task of each individual is slow: others, as many as a batch has, are done before it.
     wait = "import time; time.sleep(2 if task['shift'] == 10 else 0); return Result"
     slow = FAMILY.replace("return Result", wait)
-    (tmp_path / "own").mkdir()
-    (tmp_path / "own" / "shifted.py").write_text(slow)
     spec = campaign_spec(
         local_site.name,
-        optimizee={"class": "shifted:Shifted", "path": "own"},
+        optimizee=own_optimizee(tmp_path, "Shifted", slow),
         optimizer={"name": "random"},
         tasks={"per_individual": 3},
         budget={"generations": 1},
-        execution={"batch": 1, "in_flight": 4, "workers": 4, "linger": 20, "timeout": 20},
+        execution={"batch": 1, "in_flight": 4, "workers": 4},
     )
     happened: list[object] = []
     sleep, collect = time.sleep, steps.collect

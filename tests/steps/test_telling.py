@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from l2l_tasks.errors import UserError
 from l2l_tasks.runner import stored_summary
 from l2l_tasks.spec import CampaignSpec
 from l2l_tasks.store import campaigns
-from tests.steps.conftest import campaign_spec
+from tests.steps.conftest import campaign_spec, own_optimizee
 from tests.steps.own_optimizer import TOLD
 from tests.support.local_site import LocalSite
 
@@ -41,7 +42,7 @@ def test_the_best_is_judged_by_the_mean_of_its_evaluations(
         optimizee={"name": "sphere", "options": {"dimension": 2, "noise": 30.0}},
         optimizer={"name": "random", "options": {"reevaluate": 2}},
         budget={"generations": 4},
-        execution={"batch": 6, "workers": 2, "linger": 20, "timeout": 20},
+        execution={"batch": 6},
     )
     campaign = runner.run(ctx, spec, base_dir)
     best = stored_summary(ctx, campaign)["summary"]["progress"]["best"]
@@ -60,14 +61,12 @@ def test_the_best_is_judged_by_the_mean_of_its_evaluations(
 
 
 def test_several_objectives_have_a_front(ctx: Context, local_site: LocalSite, tmp_path: Path) -> None:
-    (tmp_path / "own").mkdir()
-    (tmp_path / "own" / "two.py").write_text(TWO)
     spec = campaign_spec(
         local_site.name,
-        optimizee={"class": "two:Two", "path": "own"},
+        optimizee=own_optimizee(tmp_path, "Two", TWO),
         optimizer={"name": "talkative"},
         budget={"generations": 2},
-        execution={"batch": 8, "workers": 2, "linger": 20, "timeout": 20},
+        execution={"batch": 8},
     )
     campaign = runner.run(ctx, spec, tmp_path)
     summary = stored_summary(ctx, campaign)["summary"]
@@ -95,7 +94,7 @@ def test_an_optimizer_is_told_the_metrics_that_it_names(
         optimizer={"name": "talkative", "options": {"measure": ["value"]}},
         tasks={"repeats": 2},
         budget={"generations": 1},
-        execution={"batch": 8, "workers": 2, "linger": 20, "timeout": 20, "attempts": 1},
+        execution={"batch": 8, "attempts": 1},
     )
     runner.run(ctx, spec, base_dir)
     (told,) = TOLD
@@ -146,13 +145,15 @@ class Outputs(Optimizee):
 """
 
 
-def outputs(folder: Path, site: LocalSite, **changes: object) -> CampaignSpec:
+def outputs(folder: Path, site: LocalSite, code: str = OUTPUTS, **changes: Any) -> CampaignSpec:
     """A campaign whose optimizee returns arrays, and a rate with every second individual or so."""
-    (folder / "own").mkdir()
-    (folder / "own" / "outputs.py").write_text(OUTPUTS)
-    values = {"optimizee": {"class": "outputs:Outputs", "path": "own"}, "budget": {"generations": 2}}
-    execution = {"batch": 8, "workers": 2, "linger": 20, "timeout": 20}
-    return campaign_spec(site.name, **{**values, "execution": execution, **changes})
+    return campaign_spec(
+        site.name,
+        optimizee=own_optimizee(folder, "Outputs", code),
+        budget={"generations": 2},
+        execution={"batch": 8},
+        **changes,
+    )
 
 
 def test_metrics_may_be_arrays(ctx: Context, local_site: LocalSite, tmp_path: Path) -> None:
@@ -183,7 +184,7 @@ def test_an_ensemble_learns_from_arrays(ctx: Context, local_site: LocalSite, tmp
     ],
 )
 def test_an_individual_without_a_metric_stops_nobody_else(
-    ctx: Context, local_site: LocalSite, tmp_path: Path, changes: dict[str, object], status: str
+    ctx: Context, local_site: LocalSite, tmp_path: Path, changes: dict[str, Any], status: str
 ) -> None:
     """Guards against a campaign that pauses for ever because one silent network has no rate."""
     campaign = runner.run(ctx, outputs(tmp_path, local_site, **changes), tmp_path)
@@ -204,9 +205,8 @@ def test_what_the_optimizer_refuses_pauses_the_campaign(
 ) -> None:
     """Outputs and targets of different shapes: the reason is stored, nothing is told."""
     options = {"outputs": "outputs", "targets": "x"}
-    spec = outputs(tmp_path, local_site, optimizer={"name": "ensemble_kalman", "options": options})
     code = OUTPUTS.replace('"targets": np.zeros((2, 3))', '"x": params["x"]')
-    (tmp_path / "own" / "outputs.py").write_text(code)
+    spec = outputs(tmp_path, local_site, code, optimizer={"name": "ensemble_kalman", "options": options})
     with pytest.raises(UserError, match="outputs of shape"):
         runner.run(ctx, spec, tmp_path)
     with ctx.engine.begin() as connection:
@@ -224,7 +224,7 @@ def test_individuals_beyond_a_limit_are_infeasible_by_how_far(
         tasks={"repeats": 2},
         constraints={"value": {"low": 2.0, "high": 20.0}},
         budget={"generations": 2},
-        execution={"batch": 8, "workers": 2, "linger": 20, "timeout": 20},
+        execution={"batch": 8},
     )
     campaign = runner.run(ctx, spec, base_dir)
     query = """select i.index, i.status, i.fitness, i.violation, avg((e.metrics ->> 'value')::float) as value

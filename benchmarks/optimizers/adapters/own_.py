@@ -15,9 +15,6 @@ from optimizers.base import Evaluated, Optimizer, Suggestion
 from optimizers.individuals import FloatArray
 from optimizers.space import Float, Space
 
-BATCHES: Mapping[str, int] = {}
-"""Optimizers whose batch, where the task leaves it open, is not their `default_batch`."""
-
 
 class Own(Adapter):
     """An optimizer of the registry on the parameter x of the task's box."""
@@ -32,7 +29,7 @@ class Own(Adapter):
             raise UnsupportedError(str(error)) from error
         if needed := kind.measures(self.optimizer.options):
             raise UnsupportedError(f"{name} learns from measures, not from losses: {', '.join(needed)}")
-        self.batch = task.batch or BATCHES.get(name) or kind.default_batch(task.dimension)
+        self.batch = task.batch or kind.default_batch(task.dimension)
         self._asked: list[Suggestion] = []
         self._dimension = task.dimension
 

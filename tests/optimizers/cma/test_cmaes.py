@@ -7,17 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optimizers.base import Evaluated, Observation, Optimizer
-from optimizers.cma.cmaes import CMAES, from_unit, to_unit
+from optimizers.base import Evaluated, Observation
+from optimizers.bounds import from_unit, to_unit
+from optimizers.cma.cmaes import CMAES
 from optimizers.cma.model import Model, effective_weights
 from optimizers.cma.shapes import Full, Strategy
 from optimizers.space import Float, Space
-from tests.optimizers.problems import box, ellipsoid, fresh, minimise, restored, sphere
-
-
-def tell_sphere(optimizer: Optimizer, n: int) -> None:
-    asked = optimizer.ask(n)
-    optimizer.tell([Evaluated(s.id, (sphere(np.array(s.params["x"])),)) for s in asked])
+from tests.optimizers.problems import box, ellipsoid, fresh, minimise, restored, sphere, tell_sphere
 
 
 @pytest.mark.parametrize(
@@ -35,7 +31,7 @@ def test_generations_are_made_of_lambda_told_whatever_the_batches() -> None:
     """Results gather until there are lambda; the rest waits, and it is part of the state."""
     optimizer = fresh("cmaes", box(5), population=10)
     for told, generation, waiting in [(4, 0, 4), (4, 0, 8), (4, 1, 2), (21, 3, 3), (7, 4, 0)]:
-        tell_sphere(optimizer, told)
+        tell_sphere(optimizer, optimizer.ask(told))
         optimizer = restored(optimizer)
         figures = optimizer.diagnostics()
         assert (figures["model_generation"], figures["waiting"]) == (generation, waiting)
@@ -112,7 +108,7 @@ def test_late_results_of_earlier_generations_do_no_harm() -> None:
     waiting = optimizer.ask(24)
     for _ in range(60):
         told, waiting = waiting[:8], waiting[8:]
-        optimizer.tell([Evaluated(s.id, (sphere(np.array(s.params["x"])),)) for s in told])
+        tell_sphere(optimizer, told)
         waiting = waiting + optimizer.ask(8)
     assert optimizer.diagnostics()["best_loss"] < 1e-3
 
@@ -122,7 +118,7 @@ def test_one_very_late_result_does_not_widen_the_distribution() -> None:
     optimizer = fresh("cmaes", box(4), population=8)
     late = optimizer.ask(1)
     for _ in range(60):
-        tell_sphere(optimizer, 8)
+        tell_sphere(optimizer, optimizer.ask(8))
     before = optimizer.diagnostics()["std_max"]
     fresh_ones = optimizer.ask(7)
     optimizer.tell([Evaluated(late[0].id, (-1.0,)), *(Evaluated(s.id, (1.0,)) for s in fresh_ones)])
@@ -264,7 +260,7 @@ def test_later_the_best_known_join_a_generation_with_a_limited_step() -> None:
     """A fifth of lambda at most, and only those better than half of the last generation."""
     optimizer = fresh("cmaes", box(3), population=20)
     for _ in range(15):
-        tell_sphere(optimizer, 20)
+        tell_sphere(optimizer, optimizer.ask(20))
     before = optimizer.diagnostics()
     far = [Observation({"x": [4.0, 4.0, -4.0 + 0.1 * i]}, (-1.0,)) for i in range(10)]
     worse = [Observation({"x": [0.3, 0.3, 0.3]}, (before["median_loss"] + 1,))] * 10
@@ -273,7 +269,7 @@ def test_later_the_best_known_join_a_generation_with_a_limited_step() -> None:
     optimizer.observe(far)
     optimizer = restored(optimizer)
     assert optimizer.diagnostics()["waiting"] == 4
-    tell_sphere(optimizer, 16)
+    tell_sphere(optimizer, optimizer.ask(16))
     after = optimizer.diagnostics()
     assert after["model_generation"] == before["model_generation"] + 1
     assert after["std_max"] < 5 * before["std_max"] < 0.2

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from optimizers.base import Evaluated
+from optimizers.bins import bin_width, bins, discrete, least_std
+from optimizers.bounds import to_unit
 from optimizers.cma.cmaes import CMAES
-from optimizers.cma.integers import bin_width, bins, discrete, keep_margin, least_std, to_unit
+from optimizers.cma.integers import keep_margin
 from optimizers.cma.model import Model
 from optimizers.space import Categorical, Float, Int, Space
 from tests.optimizers.problems import fresh, restored, sphere

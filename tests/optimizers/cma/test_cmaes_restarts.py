@@ -10,14 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optimizers.base import Evaluated, Optimizer
+from optimizers.base import Evaluated
 from optimizers.cma.restarts import Policy, Restarts
-from tests.optimizers.problems import box, fresh, minimise, rastrigin, restored, sphere
-
-
-def tell_sphere(optimizer: Optimizer, n: int) -> None:
-    asked = optimizer.ask(n)
-    optimizer.tell([Evaluated(s.id, (sphere(np.array(s.params["x"])),)) for s in asked])
+from tests.optimizers.problems import box, fresh, minimise, rastrigin, restored, sphere, tell_sphere
 
 
 def test_restarts_double_the_population_and_find_the_global_optimum() -> None:
@@ -52,9 +47,9 @@ def test_a_restart_does_not_lose_the_recommendation() -> None:
     """A new run starts far away with large losses: until it is better, the old run's mean is recommended."""
     optimizer = fresh("cmaes", box(2), seed=2)
     while not optimizer.diagnostics().get("restarts"):
-        tell_sphere(optimizer, 8)
+        tell_sphere(optimizer, optimizer.ask(8))
     for _ in range(4):
-        tell_sphere(optimizer, 8)
+        tell_sphere(optimizer, optimizer.ask(8))
         recommendation = optimizer.recommend()
         assert recommendation is not None
         assert recommendation.individual is None
@@ -66,7 +61,7 @@ def test_results_of_an_earlier_run_do_not_enter_the_new_one() -> None:
     optimizer = fresh("cmaes", box(2), seed=2)
     while not optimizer.diagnostics().get("restarts"):
         late = optimizer.ask(3)
-        tell_sphere(optimizer, 8)
+        tell_sphere(optimizer, optimizer.ask(8))
     before = json.dumps([optimizer.diagnostics()[key] for key in ("sigma", "waiting", "model_generation")])
     optimizer.tell([Evaluated(s.id, (-1.0,)) for s in late])
     assert before == json.dumps(
@@ -131,7 +126,7 @@ def test_without_a_restart_left_there_is_a_reason_to_stop(policy: str, restarts:
     optimizer = fresh("cmaes", box(2), restart_policy=policy, restarts=restarts, population=6)
     while optimizer.stop_reason() is None:
         assert optimizer.diagnostics()["converged"] == 0
-        tell_sphere(optimizer, 6)
+        tell_sphere(optimizer, optimizer.ask(6))
     optimizer = restored(optimizer)
     assert optimizer.stop_reason() == "converged after 0 restarts"
     assert optimizer.diagnostics()["best_loss"] < 1e-12

@@ -16,7 +16,7 @@ from optimizers import OptimizerError
 from optimizers.base import Evaluated
 from optimizers.cma.model import Model
 from optimizers.cma.shapes import SHAPES, Kind, Strategy
-from tests.optimizers.problems import Loss, box, ellipsoid, fresh, restored, rosenbrock, sphere
+from tests.optimizers.problems import Loss, box, ellipsoid, fresh, restored, rosenbrock, tell_sphere
 
 cma = pytest.importorskip("cma")
 
@@ -195,7 +195,7 @@ def test_resume_is_exact_with_every_shape(kind: Kind, learning_rate: str) -> Non
         asked = whole.ask(5)
         assert broken.ask(5) == asked
         for optimizer in (whole, broken):
-            optimizer.tell([Evaluated(s.id, (sphere(np.array(s.params["x"])),)) for s in asked])
+            tell_sphere(optimizer, asked)
         broken = restored(broken)
     assert broken.state() == whole.state()
     assert whole.diagnostics()["model_generation"] == 10

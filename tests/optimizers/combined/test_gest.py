@@ -12,11 +12,11 @@ pytest.importorskip("gest_api")
 
 from gest_api.vocs import ContinuousVariable, DiscreteVariable
 
-from optimizers import OptimizerError, state
+from optimizers import OptimizerError
 from optimizers.base import Evaluated, Observation
 from optimizers.combined.gest import Gest
 from optimizers.space import Float, Space
-from tests.optimizers.problems import MIXED, box, evaluated, fresh, minimise, restored, sphere
+from tests.optimizers.problems import MIXED, arrays_of, box, evaluated, fresh, minimise, restored, sphere
 
 HERE = "tests.optimizers.gest_generators"
 LINE = Space({"x": Float(-5, 5)})
@@ -162,6 +162,6 @@ def test_without_the_package_it_says_what_to_install(monkeypatch: pytest.MonkeyP
 def test_the_log_holds_numbers_only() -> None:
     optimizer = gest()
     optimizer.tell([evaluated(optimizer, s, 1.0) for s in optimizer.ask(3)])
-    _, arrays = state.load(optimizer.state())
-    assert arrays["own.events"].tolist() == [[0, 3, 0], [1, 3, 0]]
-    assert np.isfinite(arrays["own.losses"]).all()
+    arrays = arrays_of(optimizer)
+    assert arrays["events"].tolist() == [[0, 3, 0], [1, 3, 0]]
+    assert np.isfinite(arrays["losses"]).all()

@@ -10,7 +10,7 @@ import pytest
 
 from optimizers import OptimizerError, state
 from optimizers.base import Evaluated, FloatArray, Observation, Optimizer
-from optimizers.cma.integers import from_unit
+from optimizers.bounds import from_unit
 from optimizers.evolution.gaussian_mixture import Mixture, fit
 from tests.optimizers.problems import Loss, box, ellipsoid, fresh, minimise, rastrigin, restored, sphere
 

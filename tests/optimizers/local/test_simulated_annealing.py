@@ -16,7 +16,7 @@ from optimizers.base import Evaluated, Observation, Optimizer
 from optimizers.local.metropolis import Chains, boltzmann
 from optimizers.local.simulated_annealing import Schedule, cooling, systematic
 from optimizers.space import Categorical, Float, Int, Space
-from tests.optimizers.problems import box, fresh, minimise, rastrigin, sphere
+from tests.optimizers.problems import box, fresh, minimise, rastrigin, sphere, tell_sphere
 
 schedules = st.sampled_from(get_args(Schedule))
 
@@ -186,8 +186,7 @@ def test_a_single_chain_and_late_results_still_converge() -> None:
     optimizer = fresh("simulated_annealing", box(2), chains=1, steps=300)
     waiting = optimizer.ask(4)
     for _ in range(600):
-        s = waiting.pop(0)
-        optimizer.tell([Evaluated(s.id, (sphere(np.array(s.params["x"])),))])
+        tell_sphere(optimizer, [waiting.pop(0)])
         waiting += optimizer.ask(1)
     assert optimizer.diagnostics()["best_loss"] < 1e-2
 

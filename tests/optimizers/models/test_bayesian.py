@@ -20,6 +20,7 @@ from tests.optimizers.problems import (
     fresh,
     minimise,
     mixed_loss,
+    search_mixed,
     sphere,
 )
 
@@ -121,15 +122,9 @@ def test_choices_are_equally_far_apart() -> None:
 
 def test_a_mixed_space_is_solved() -> None:
     """Much better than random with 150 evaluations; nothing is evaluated twice."""
-    optimizer, losses, seen = bayesian(MIXED), [], set()
-    for _ in range(25):
-        asked = optimizer.ask(6)
-        seen |= {str(s.params) for s in asked}
-        values = [mixed_loss(s.params) for s in asked]
-        losses += values
-        optimizer.tell([evaluated(optimizer, s, v) for s, v in zip(asked, values, strict=True)])
-    assert min(losses) < 1.0
-    assert len(seen) == 150
+    asked = search_mixed(bayesian(MIXED), 25, 6)
+    assert min(map(mixed_loss, asked)) < 1.0
+    assert len(set(map(str, asked))) == 150
 
 
 def test_bins_agree_with_the_space() -> None:

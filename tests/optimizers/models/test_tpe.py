@@ -13,7 +13,16 @@ from optimizers.base import Evaluated
 from optimizers.bins import Bins
 from optimizers.models.tpe import TPE, Mixture
 from optimizers.space import Categorical, Float, Int, Ordinal, Space
-from tests.optimizers.problems import MIXED, box, evaluated, fresh, minimise, mixed_loss, sphere
+from tests.optimizers.problems import (
+    MIXED,
+    box,
+    evaluated,
+    fresh,
+    minimise,
+    mixed_loss,
+    search_mixed,
+    sphere,
+)
 
 SMALL = Space(
     {
@@ -125,14 +134,7 @@ def test_better_than_random() -> None:
 
 
 def test_a_mixed_space_is_searched_better_than_by_chance() -> None:
-    lowest = {}
-    for name in ("tpe", "random"):
-        optimizer = fresh(name, MIXED)
-        losses: list[float] = []
-        for _ in range(25):
-            asked = optimizer.ask(6)
-            values = [mixed_loss(s.params) for s in asked]
-            losses += values
-            optimizer.tell([evaluated(optimizer, s, v) for s, v in zip(asked, values, strict=True)])
-        lowest[name] = min(losses)
+    lowest = {
+        name: min(map(mixed_loss, search_mixed(fresh(name, MIXED), 25, 6))) for name in ("tpe", "random")
+    }
     assert lowest["tpe"] < lowest["random"] - 1, lowest

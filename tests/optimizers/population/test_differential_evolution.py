@@ -16,7 +16,17 @@ from optimizers import state
 from optimizers.base import Evaluated, Optimizer
 from optimizers.individuals import FloatArray
 from optimizers.population.success_history import SLOTS, History
-from tests.optimizers.problems import Loss, box, ellipsoid, fresh, minimise, sphere
+from tests.optimizers.problems import (
+    Loss,
+    arrays_of,
+    best_in_steady_state,
+    box,
+    ellipsoid,
+    fresh,
+    minimise,
+    sphere,
+    tell_sphere,
+)
 
 STRATEGIES = ["best1bin", "rand1bin", "shade"]
 
@@ -25,26 +35,12 @@ def make(dimension: int = 3, population: int = 10, seed: int = 1, **options: Any
     return fresh("differential_evolution", box(dimension, 1.0), seed, population=population, **options)
 
 
-def own(optimizer: Optimizer) -> dict[str, FloatArray]:
-    _, arrays = state.load(optimizer.state())
-    return {key.removeprefix("own."): array for key, array in arrays.items()}
-
-
-def pending(optimizer: Optimizer) -> FloatArray:
-    return state.load(optimizer.state())[1]["pending.genomes"]
-
-
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("in_flight", [1, 10, 40])
 def test_steady_state_converges_with_any_number_in_flight(strategy: str, in_flight: int) -> None:
     """One told, one asked, oldest first: 900 evaluations in 3-D; random search stays above 0.003."""
     optimizer = make(strategy=strategy)
-    waiting = optimizer.ask(in_flight)
-    for _ in range(900):
-        s = waiting.pop()
-        optimizer.tell([Evaluated(s.id, (sphere(np.array(s.params["x"])),))])
-        waiting = optimizer.ask(1) + waiting
-    assert optimizer.diagnostics()["best_loss"] < 3e-4
+    assert best_in_steady_state(optimizer, in_flight, 900) < 3e-4
 
 
 @pytest.mark.parametrize(("strategy", "base"), [("best1bin", "best"), ("rand1bin", "other")])
@@ -55,8 +51,8 @@ def test_mutants_are_a_member_and_a_difference(strategy: str, base: str) -> None
     x = np.array([optimizer.space.encode(s.params) for s in asked])
     optimizer.tell([Evaluated(s.id, (float(s.id),)) for s in asked])
     optimizer.ask(12)
-    trials = own(optimizer)
-    for trial, target in zip(pending(optimizer), trials["trials.places"].tolist(), strict=True):
+    arrays = arrays_of(optimizer)
+    for trial, target in zip(arrays["pending.genomes"], arrays["trials.places"].tolist(), strict=True):
         free = [i for i in range(6) if i != target]
         bases = [0] if base == "best" else free
         made = [
@@ -74,7 +70,7 @@ def test_each_member_is_target_before_one_is_again() -> None:
     optimizer.tell([Evaluated(s.id, (1.0,)) for s in optimizer.ask(7)])
     optimizer.ask(4)
     optimizer.ask(10)
-    counts = np.bincount(own(optimizer)["trials.places"])
+    counts = np.bincount(arrays_of(optimizer)["trials.places"])
     assert counts.tolist() == [2] * 7
 
 
@@ -93,7 +89,8 @@ def test_a_trial_replaces_its_target_unless_that_is_better(strategy: str) -> Non
     optimizer.tell(first)
     optimizer.ask(5)
     by_place = {
-        place: i for i, place in zip(range(5, 10), own(optimizer)["trials.places"].tolist(), strict=True)
+        place: i
+        for i, place in zip(range(5, 10), arrays_of(optimizer)["trials.places"].tolist(), strict=True)
     }
     optimizer.tell(
         [
@@ -104,7 +101,7 @@ def test_a_trial_replaces_its_target_unless_that_is_better(strategy: str) -> Non
             Evaluated(by_place[4], None, "infeasible", violation=0.1),
         ]
     )
-    assert own(optimizer)["ids"].tolist() == [0, by_place[1], by_place[2], by_place[3], 4]
+    assert arrays_of(optimizer)["ids"].tolist() == [0, by_place[1], by_place[2], by_place[3], 4]
 
 
 def test_shade_trials_outside_go_half_way_to_the_bound() -> None:
@@ -113,9 +110,9 @@ def test_shade_trials_outside_go_half_way_to_the_bound() -> None:
     halves = 0
     for _ in range(6):
         asked = optimizer.ask(8)
-        known = own(optimizer)
+        known = arrays_of(optimizer)
         places, genomes = known["trials.places"], known["genomes"]
-        for trial, place in zip(pending(optimizer), places.tolist(), strict=True):
+        for trial, place in zip(known["pending.genomes"], places.tolist(), strict=True):
             assert ((trial >= 0) & (trial <= 1)).all()
             if place >= 0:
                 target = genomes[known["places"].tolist().index(place)]
@@ -143,7 +140,7 @@ def test_the_population_shrinks_to_the_best() -> None:
     assert sizes[:3] == [10, 18, 18]  # 20 - 15 * told / 200
     assert sizes == [10.0, *sorted(sizes[1:], reverse=True)]
     assert sizes[-1] == 5
-    assert own(optimizer)["losses"].min() == min(losses.values())
+    assert arrays_of(optimizer)["losses"].min() == min(losses.values())
 
 
 def test_a_collapsed_population_starts_anew_and_the_best_is_remembered() -> None:
@@ -153,7 +150,7 @@ def test_a_collapsed_population_starts_anew_and_the_best_is_remembered() -> None
     newcomer = waiting.pop()
     while not optimizer.diagnostics()["restarts"]:
         now, waiting = waiting[:6], waiting[6:]
-        optimizer.tell([Evaluated(s.id, (sphere(np.array(s.params["x"])),)) for s in now])
+        tell_sphere(optimizer, now)
         waiting += optimizer.ask(6)
         assert optimizer.diagnostics()["told"] < 5000
     best = optimizer.best()
@@ -161,7 +158,7 @@ def test_a_collapsed_population_starts_anew_and_the_best_is_remembered() -> None
     late = [s for s in waiting if s.id < state.load(optimizer.state())[0]["own"]["run_first_id"]]
     assert late
     optimizer.tell([Evaluated(s.id, (1e9,)) for s in [newcomer, *late]])
-    assert len(own(optimizer)["ids"]) == 0
+    assert len(arrays_of(optimizer)["ids"]) == 0
     assert optimizer.best() == best
     assert np.std([s.params["x"] for s in optimizer.ask(6)]) > 0.1
 

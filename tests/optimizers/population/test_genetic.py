@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from optimizers import state
 from optimizers.base import Evaluated
 from optimizers.individuals import Status
 from optimizers.space import Categorical, Int, Space
-from tests.optimizers.problems import box, fresh, sphere
+from tests.optimizers.problems import arrays_of, best_in_steady_state, box, fresh, sphere
 
 GRID = Space({"n": Int(0, 9), "c": Categorical(["a", "b", "c"])})
 
@@ -45,9 +44,8 @@ def test_the_best_are_kept_and_failures_are_no_parents() -> None:
             losses[s.id] = loss
             told.append(Evaluated(s.id, None, "failed") if loss is None else Evaluated(s.id, (loss,)))
         optimizer.tell(told)
-    _, arrays = state.load(optimizer.state())
     best = sorted(loss for loss in losses.values() if loss is not None)[:8]
-    assert arrays["own.losses"].tolist() == best
+    assert arrays_of(optimizer)["losses"].tolist() == best
     recommendation = optimizer.recommend()
     assert recommendation is not None
     assert recommendation.individual is not None
@@ -73,12 +71,7 @@ def _status(ok: bool) -> Status:
 def test_steady_state_converges_with_any_number_in_flight(in_flight: int) -> None:
     """One told, one asked, oldest last: 600 evaluations come far closer than 600 random ones (about .3)."""
     optimizer = fresh("genetic", box(3), population=16)
-    waiting = optimizer.ask(in_flight)
-    for _ in range(600):
-        s = waiting.pop()
-        optimizer.tell([Evaluated(s.id, (sphere(np.array(s.params["x"])),))])
-        waiting = optimizer.ask(1) + waiting
-    assert optimizer.diagnostics()["best_loss"] < 0.02
+    assert best_in_steady_state(optimizer, in_flight, 600) < 0.02
 
 
 def test_no_mutation_rate_is_needed_for_variety() -> None:

@@ -10,11 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optimizers import OptimizerError, state
+from optimizers import OptimizerError
 from optimizers.base import Evaluated, Observation, Optimizer
-from optimizers.individuals import FloatArray
 from optimizers.space import Categorical, Int, Space
-from tests.optimizers.problems import box, fresh
+from tests.optimizers.problems import arrays_of, box, fresh
 
 RATE = {"measure": "rate", "low": 0.0, "high": 10.0, "bins": 5}
 POWER = {"measure": "power", "low": -1.0, "high": 1.0, "bins": 4}
@@ -22,11 +21,6 @@ POWER = {"measure": "power", "low": -1.0, "high": 1.0, "bins": 4}
 
 def make(dimension: int = 3, seed: int = 1, **options: Any) -> Optimizer:
     return fresh("map_elites", box(dimension, 1.0), seed, **options)
-
-
-def own(optimizer: Optimizer) -> dict[str, FloatArray]:
-    _, arrays = state.load(optimizer.state())
-    return {key.removeprefix("own."): array for key, array in arrays.items()}
 
 
 def described(i: int, loss: float, **measures: list[float]) -> Evaluated:
@@ -59,7 +53,7 @@ def test_each_cell_holds_its_best(rows: list[tuple[float, float, int | None]], b
             cell = bins[0] * 4 + bins[1]
             expected[cell] = min(expected.get(cell, (99, 0)), (loss, s.id))
         optimizer.tell(told)
-    arrays = own(optimizer)
+    arrays = arrays_of(optimizer)
     kept = zip(arrays["losses"].tolist(), arrays["ids"].tolist(), strict=True)
     assert dict(zip(arrays["cells"].tolist(), kept, strict=True)) == expected
     assert optimizer.diagnostics()["coverage"] == len(expected) / 20
@@ -71,8 +65,8 @@ def test_without_descriptors_the_first_two_coordinates_are_the_axes() -> None:
     optimizer.tell(
         [Evaluated(s.id, (abs(s.params["x"][0] - 0.5) + abs(s.params["x"][1] + 0.5),)) for s in asked]
     )
-    assert own(optimizer)["cells"].tolist() == [0, 1, 2, 3]
-    best = own(optimizer)["genomes"][2]  # the upper half of the first, the lower half of the second
+    assert arrays_of(optimizer)["cells"].tolist() == [0, 1, 2, 3]
+    best = arrays_of(optimizer)["genomes"][2]  # the upper half of the first, the lower half of the second
     assert best[:2].tolist() == pytest.approx([0.75, 0.25], abs=0.1)
     assert make(dimension=1, bins=7).diagnostics()["coverage"] == 0
 
@@ -103,9 +97,9 @@ def test_iso_line_children_lie_on_the_line_of_two_elites() -> None:
     """Without the isotropic part."""
     optimizer = make(dimension=5, start=2, sigma=1e-12)
     optimizer.tell([Evaluated(s.id, (1.0,)) for s in optimizer.ask(2)])
-    one, other = own(optimizer)["genomes"]
+    one, other = arrays_of(optimizer)["genomes"]
     optimizer.ask(50)
-    children = state.load(optimizer.state())[1]["pending.genomes"]
+    children = arrays_of(optimizer)["pending.genomes"]
     along = (children - one) @ (other - one) / ((other - one) @ (other - one))
     inside = ((children > 0) & (children < 1)).all(axis=1)
     assert np.abs(one + along[:, None] * (other - one) - children)[inside].max() < 1e-9
@@ -115,9 +109,9 @@ def test_iso_line_children_lie_on_the_line_of_two_elites() -> None:
 def test_gaussian_children_have_the_width_that_was_asked_for() -> None:
     optimizer = make(dimension=2, start=1, bins=1, emitter="gaussian", sigma=0.01, seed=4)
     optimizer.tell([Evaluated(s.id, (1.0,)) for s in optimizer.ask(1)])
-    elite = own(optimizer)["genomes"][0]
+    elite = arrays_of(optimizer)["genomes"][0]
     optimizer.ask(2000)
-    steps = state.load(optimizer.state())[1]["pending.genomes"] - elite
+    steps = arrays_of(optimizer)["pending.genomes"] - elite
     assert 0.05 < elite.min() < elite.max() < 0.95
     assert steps.std(axis=0).tolist() == pytest.approx([0.01, 0.01], rel=0.1)
 
@@ -138,7 +132,7 @@ def test_qd_score_is_counted_from_the_worst_of_the_first() -> None:
     optimizer.tell([Evaluated(0, (5.0,)), Evaluated(1, (2.0,))])
     assert "qd_score" not in optimizer.diagnostics()
     optimizer.tell([Evaluated(2, (7.0,))])
-    score = float(np.maximum(0, 7 - own(optimizer)["losses"]).sum())
+    score = float(np.maximum(0, 7 - arrays_of(optimizer)["losses"]).sum())
     assert optimizer.diagnostics()["qd_score"] == score
     optimizer.tell([Evaluated(i, (1e300,)) for i in range(3, 9)])
     assert optimizer.diagnostics()["qd_score"] == score
@@ -149,7 +143,7 @@ def test_observed_points_are_evaluated_first_where_metrics_describe() -> None:
     optimizer = make(dimension=1, descriptors=[RATE])
     points = np.linspace(-1, 1, 120)
     optimizer.observe([Observation({"x": [float(x)]}, (float(x),)) for x in points])
-    assert len(own(optimizer)["cells"]) == 0
+    assert len(arrays_of(optimizer)["cells"]) == 0
     asked = [s.params["x"][0] for s in optimizer.ask(70) + optimizer.ask(70)]
     assert asked[:100] == pytest.approx(points[:100].tolist())
     plain = make(dimension=1, start=4)
@@ -161,8 +155,8 @@ def test_an_individual_without_values_of_a_metric_has_no_cell() -> None:
     optimizer = make(descriptors=[RATE])
     optimizer.ask(2)
     optimizer.tell([described(0, 1.0, rate=[]), described(1, 1.0, rate=[1.7e308, 1.7e308])])
-    assert own(optimizer)["ids"].tolist() == [1]
-    assert own(optimizer)["cells"].tolist() == [4]
+    assert arrays_of(optimizer)["ids"].tolist() == [1]
+    assert arrays_of(optimizer)["cells"].tolist() == [4]
 
 
 def test_metrics_are_named_once_and_must_come() -> None:
@@ -192,4 +186,4 @@ def test_a_better_estimate_of_an_elite_counts() -> None:
     optimizer.tell([Evaluated(s.id, (1.0,)) for s in optimizer.ask(1)])
     again = [s for s in optimizer.ask(3) if s.origin == 0]
     optimizer.tell([Evaluated(again[0].id, (4.0,))])
-    assert own(optimizer)["losses"].tolist() == [2.5]
+    assert arrays_of(optimizer)["losses"].tolist() == [2.5]

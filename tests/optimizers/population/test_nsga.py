@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import optimizers
-from optimizers import OptimizerError, state
+from optimizers import OptimizerError
 from optimizers.base import Evaluated, Optimizer
 from optimizers.individuals import FloatArray
 from optimizers.pareto import hypervolume
 from optimizers.population.nsga3 import das_dennis, fill_niches, intercepts, nearest, reference_points
 from optimizers.space import Float, Space
+from tests.optimizers.problems import arrays_of
 
 Losses = Callable[[FloatArray], tuple[float, ...]]
 BOTH = pytest.mark.parametrize("name", ["nsga2", "nsga3"])
@@ -54,10 +55,6 @@ def search(optimizer: Optimizer, losses: Losses, budget: int, batch: int, lag: i
     return np.array([b.losses for b in optimizer.pareto_front()])
 
 
-def arrays_of(optimizer: Optimizer) -> dict[str, FloatArray]:
-    return state.load(optimizer.state())[1]
-
-
 @BOTH
 @pytest.mark.parametrize(("batch", "lag"), [(40, 0), (4, 36)])
 def test_the_front_is_found_in_generations_and_in_steady_state(name: str, batch: int, lag: int) -> None:
@@ -82,9 +79,9 @@ def test_the_population_is_the_best_by_constrained_dominance(name: str) -> None:
     ]
     optimizer.ask(12)
     optimizer.tell(told)
-    assert arrays_of(optimizer)["own.ids"].tolist() == [4, 2, 3, 1, 0, 5]
+    assert arrays_of(optimizer)["ids"].tolist() == [4, 2, 3, 1, 0, 5]
     optimizer.tell([Evaluated(6, (1.0, 9.0)), Evaluated(7, (9.0, 1.0)), Evaluated(8, (9.0, 9.0))])
-    assert arrays_of(optimizer)["own.ids"].tolist() == [4, 6, 7, 2, 8, 3]
+    assert arrays_of(optimizer)["ids"].tolist() == [4, 6, 7, 2, 8, 3]
     assert [b.individual for b in optimizer.pareto_front()] == [4, 6, 7]
     assert optimizer.diagnostics()["feasible"] == 5
 
@@ -110,7 +107,7 @@ def test_nsga2_keeps_the_ends_and_even_gaps() -> None:
     optimizer.ask(20)
     optimizer.ask(380)
     optimizer.tell([Evaluated(i, (float(v), float(1 - v))) for i, v in enumerate(x)])
-    kept = np.sort(arrays_of(optimizer)["own.losses"][:, 0])
+    kept = np.sort(arrays_of(optimizer)["losses"][:, 0])
     assert (kept[0], kept[-1]) == (0.0, 1.0)
     assert np.diff(kept).max() < 2 / 20
 
@@ -233,7 +230,7 @@ def test_nsga3_serves_most_directions_whatever_the_scales(scale: float) -> None:
     individual at the end, and all are near the sphere."""
     optimizer = make("nsga3", 7, 3, population=45)
     search(optimizer, lambda x: dtlz2(x, 3, scale), 3600, 45)
-    losses = arrays_of(optimizer)["own.losses"] / [1.0, 1.0, scale]
+    losses = arrays_of(optimizer)["losses"] / [1.0, 1.0, scale]
     assert np.abs(np.linalg.norm(losses, axis=1) - 1).max() < 0.1
     points = reference_points(3, 45, None)
     niche, _ = nearest(losses, points / np.linalg.norm(points, axis=1)[:, None])

@@ -7,19 +7,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from optimizers import state
 from optimizers.base import Evaluated, Observation, Optimizer
-from optimizers.individuals import FloatArray
-from tests.optimizers.problems import box, fresh, minimise, rosenbrock, sphere
+from tests.optimizers.problems import (
+    arrays_of,
+    best_in_steady_state,
+    box,
+    fresh,
+    minimise,
+    rosenbrock,
+)
 
 
 def make(dimension: int = 3, swarm: int | None = 6, seed: int = 1, **options: Any) -> Optimizer:
     return fresh("particle_swarm", box(dimension, 1.0), seed, swarm=swarm, **options)
-
-
-def own(optimizer: Optimizer) -> dict[str, FloatArray]:
-    _, arrays = state.load(optimizer.state())
-    return {key.removeprefix("own."): array for key, array in arrays.items()}
 
 
 def tell(optimizer: Optimizer, losses: dict[int, float | None]) -> None:
@@ -33,12 +33,7 @@ def tell(optimizer: Optimizer, losses: dict[int, float | None]) -> None:
 def test_steady_state_converges_with_any_number_in_flight(topology: str, in_flight: int) -> None:
     """One told, one asked, oldest first: 900 evaluations in 3-D; random search stays above 0.003."""
     optimizer = make(swarm=10, topology=topology)
-    waiting = optimizer.ask(in_flight)
-    for _ in range(900):
-        s = waiting.pop()
-        optimizer.tell([Evaluated(s.id, (sphere(np.array(s.params["x"])),))])
-        waiting = optimizer.ask(1) + waiting
-    assert optimizer.diagnostics()["best_loss"] < 1e-3
+    assert best_in_steady_state(optimizer, in_flight, 900) < 1e-3
 
 
 def test_a_move_is_inertia_and_two_pulls() -> None:
@@ -47,9 +42,9 @@ def test_a_move_is_inertia_and_two_pulls() -> None:
     optimizer.ask(4)
     tell(optimizer, {0: 3.0, 1: 1.0, 2: 2.0, 3: 4.0})
     for losses in ((9.0, 9.0, 9.0, 9.0), (9.0, 9.0, 9.0, 9.0)):
-        before = own(optimizer)
+        before = arrays_of(optimizer)
         asked = [s.id for s in optimizer.ask(4)]
-        after = own(optimizer)
+        after = arrays_of(optimizer)
         x, v = before["positions"], before["velocities"]
         cognitive = 0.3 * (before["genomes"] - x)
         social = 0.2 * (before["genomes"][1] - x)
@@ -80,11 +75,11 @@ def test_free_particles_fly_first_and_best_points_are_theirs() -> None:
     optimizer.ask(4)
     tell(optimizer, {2: 5.0, 3: 1.0})
     optimizer.ask(2)
-    assert own(optimizer)["flights"].tolist() == [[0, 0], [1, 1], [4, 2], [5, 3]]
+    assert arrays_of(optimizer)["flights"].tolist() == [[0, 0], [1, 1], [4, 2], [5, 3]]
     optimizer.ask(3)
-    assert own(optimizer)["flights"][4:].tolist() == [[6, 0], [7, 1], [8, 2]]
+    assert arrays_of(optimizer)["flights"][4:].tolist() == [[6, 0], [7, 1], [8, 2]]
     tell(optimizer, {8: 3.0, 0: 2.0, 4: 4.0})
-    arrays = own(optimizer)
+    arrays = arrays_of(optimizer)
     assert arrays["ids"].tolist() == [0, -1, 8, 3]
     assert arrays["losses"].tolist() == [2.0, np.inf, 3.0, 1.0]
 
@@ -103,7 +98,7 @@ def test_best_points_follow_debs_rule() -> None:
     optimizer.tell(
         [Evaluated(3, None, "infeasible", violation=3.0), Evaluated(4, (1e9,)), Evaluated(5, None, "failed")]
     )
-    assert own(optimizer)["ids"].tolist() == [0, 4, -1]
+    assert arrays_of(optimizer)["ids"].tolist() == [0, 4, -1]
     assert optimizer._informants().tolist() == [1, 1, 1]  # type: ignore[attr-defined]
 
 
@@ -121,9 +116,9 @@ def test_among_failures_only_the_search_stays_uniform() -> None:
 def test_particles_bounce_off_the_bounds() -> None:
     optimizer = make(dimension=2, swarm=5)
     for _ in range(25):
-        before = own(optimizer)
+        before = arrays_of(optimizer)
         asked = optimizer.ask(5)
-        after = own(optimizer)
+        after = arrays_of(optimizer)
         if len(before["positions"]):
             at = (after["positions"] == 0) | (after["positions"] == 1)
             outwards = after["velocities"] * np.where(after["positions"] == 0, -1, 1)
@@ -137,9 +132,9 @@ def test_what_was_observed_draws_the_swarm() -> None:
     optimizer = make(dimension=2, swarm=4)
     optimizer.observe([Observation({"x": [0.5, 0.5]}, (float(loss),)) for loss in (9, 1, 5, 7, 3)])
     optimizer.ask(4)
-    assert own(optimizer)["losses"].tolist() == [1.0, 3.0, 5.0, 7.0]
+    assert arrays_of(optimizer)["losses"].tolist() == [1.0, 3.0, 5.0, 7.0]
     optimizer.observe([Observation({"x": [-0.5, 0.5]}, (float(loss),)) for loss in (2, 8, 4)])
-    assert sorted(own(optimizer)["losses"].tolist()) == [1.0, 2.0, 3.0, 4.0]
+    assert sorted(arrays_of(optimizer)["losses"].tolist()) == [1.0, 2.0, 3.0, 4.0]
 
 
 @pytest.mark.parametrize("topology", ["ring", "global"])

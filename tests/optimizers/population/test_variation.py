@@ -9,14 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optimizers.population.variation import (
-    cells,
-    distinct,
-    polynomial_mutation,
-    reflected,
-    sbx_crossover,
-    unordered,
-)
+from optimizers.bins import cells, unordered
+from optimizers.bounds import reflected
+from optimizers.population.variation import distinct, polynomial_mutation, sbx_crossover
 from optimizers.space import Categorical, Float, Int, Space
 from tests.optimizers.problems import MIXED
 
