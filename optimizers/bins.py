@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from optimizers.individuals import FloatArray
-from optimizers.space import Categorical, Choice, Int, Space
+from optimizers.space import Categorical, Choice, Float, Int, Space
 
 BoolArray = npt.NDArray[np.bool_]
 Discrete = Int | Choice
@@ -62,11 +62,14 @@ def least_std(space: Space, unit: FloatArray) -> FloatArray:
 
 
 def cells(space: Space, units: FloatArray) -> FloatArray:
-    """The points with whole numbers and places of choices in place of their coordinates: rows are equal where
-    the parameters are, but for real ones whose coordinates differ in the last bit. Shape as `units`."""
+    """The points with values, or places in the list of choices, in place of their coordinates: rows are equal
+    where the parameters are. Shape as `units`."""
     result = units.copy()
     for cut, parameter in _parts(space):
         result[..., cut] = _values(parameter, units[..., cut])
+    for name, cut in space.slices.items():
+        if isinstance(real := space.parameters[name], Float):
+            result[..., cut] = np.clip(real.unscaled(units[..., cut]), real.low, real.high)
     return result
 
 
@@ -132,7 +135,5 @@ def _values(parameter: Discrete, units: FloatArray) -> FloatArray:
     if isinstance(parameter, Choice):
         number = len(parameter.options)
         return np.minimum(np.floor(units * number), number - 1)
-    low, high = parameter.scale()
-    values = low * (1 - units) + high * units  # in the order of `decode`, the same to the last bit
-    values = np.floor((np.exp(values) if parameter.log else values) + 0.5)
+    values: FloatArray = np.floor(parameter.unscaled(units) + 0.5)
     return values.clip(parameter.low, parameter.high)

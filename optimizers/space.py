@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 
 _NUMBERS: Any = numbers.Real  # numpy's scalars included
 _WHOLE_NUMBERS: Any = numbers.Integral
-_LARGEST_INT = 2**48  # beyond it, the middle of a bin is lost in the rounding of float64 ...
-_LARGEST_LOG_INT = 2**40  # ... and, on a logarithmic scale, already beyond this
+_LARGEST_INT, _LARGEST_LOG_INT = 2**48, 2**40  # beyond, float64 loses the middle of a bin; so on a log scale
 
 
 class SpaceError(ValueError):
@@ -173,9 +172,10 @@ class _Numeric(Parameter):
         low, high = self.low - margin, self.high + margin
         return (math.log(low), math.log(high)) if self.log else (low, high)
 
-    def _unscaled(self, unit: FloatArray) -> Any:
+    def unscaled(self, unit: FloatArray) -> Any:
+        """Values of coordinates, of their shape, neither rounded nor clipped; exact at both ends."""
         low, high = self.scale()
-        values = low * (1 - unit) + high * unit  # exact at both ends
+        values = low * (1 - unit) + high * unit
         return np.exp(values) if self.log else values
 
     def _broadcast(self, value: Any) -> Any:
@@ -192,7 +192,7 @@ class Float(_Numeric):
     kind: ClassVar[str] = "float"
 
     def decode(self, unit: FloatArray) -> Any:
-        return np.clip(self._unscaled(unit), self.low, self.high).reshape(self.shape).tolist()
+        return np.clip(self.unscaled(unit), self.low, self.high).reshape(self.shape).tolist()
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,7 @@ class Int(_Numeric):
     whole: ClassVar[bool] = True
 
     def decode(self, unit: FloatArray) -> Any:
-        values = np.floor(self._unscaled(unit) + 0.5).astype(np.int64)
+        values = np.floor(self.unscaled(unit) + 0.5).astype(np.int64)
         return np.clip(values, self.low, self.high).reshape(self.shape).tolist()
 
 

@@ -3,9 +3,10 @@
 The distribution is in `optimizers.cma.model`. Here: generations out of whatever is told, bounds, individuals
 from elsewhere, and restarts (`optimizers.cma.restarts`).
 
-* Bounds: the Gaussian lives in R^n; a genome is mapped to the cube by the periodic linear-quadratic
-  transformation that is pycma's default (`BoundTransform`): the identity but for a margin at each bound.
-  So every sample is valid, optima on the bounds can be reached, and no penalty has to be weighed.
+* Bounds: the Gaussian lives in R^n. Samples outside are drawn again, where that soon succeeds; a genome is
+  mapped to the cube by the periodic linear-quadratic transformation that is pycma's default
+  (`BoundTransform`): the identity but for a margin at each bound. So every sample is valid, optima on the
+  bounds can be reached, and no penalty has to be weighed.
 * A generation is complete when lambda of the current run were told. Samples of earlier generations count
   (with their step limited); samples of an earlier run do not.
 * Individuals from elsewhere: before the first generation they give the first distribution
@@ -33,7 +34,7 @@ from optimizers.base import (
     Told,
 )
 from optimizers.bins import discrete, least_std
-from optimizers.bounds import from_unit, to_unit
+from optimizers.bounds import drawn_inside, from_unit, to_unit
 from optimizers.cma.integers import keep_margin
 from optimizers.cma.model import Model
 from optimizers.cma.restarts import Policy, Restarts
@@ -54,7 +55,9 @@ class CMAESOptions(Options):
     population: int | None = Field(
         None, ge=SMALLEST_POPULATION, description="lambda of the first run; null: as many as the first ask"
     )
-    sigma: float = Field(0.3, ge=1e-9, le=1, description="first standard deviation, as a share of each range")
+    sigma: float = Field(
+        0.25, ge=1e-9, le=1, description="first standard deviation, as a share of each range"
+    )
     restarts: int = Field(9, ge=0, description="how often a converged run starts anew with lambda doubled")
     restart_policy: Policy = Field(
         "ipop", description="ipop: each run doubles lambda; bipop: small runs in between; none: one run"
@@ -153,7 +156,9 @@ class CMAES(Optimizer):
         if not self._population:
             self._population = self._size_for(n, SMALLEST_POPULATION)
             self._restarts.first = self._population
-        return self._model.sample(self._rng, n)
+        if self._model.rates is not None:  # they would take the narrower spread of those inside for a signal
+            return self._model.sample(self._rng, n)
+        return drawn_inside(lambda k: self._model.sample(self._rng, k), n)
 
     def _learn(self, told: Told) -> None:
         if not self._converged:

@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import Field
 
 from optimizers.base import Arrays, Capabilities, FloatArray, IntArray, Migration, Optimizer, Options, Told
-from optimizers.population.variation import decoded_keys, distinct
+from optimizers.population.variation import distinct
 
 SMALLEST_POPULATION = 4
 
@@ -67,7 +67,7 @@ class Genetic(Optimizer):
             self._keep(self._ids, self._genomes, self._losses, self._violations)
         known = np.concatenate([self._genomes, *(genome[None] for genome in self._pending.values())])
         # A parent that is crossed with itself gives children that differ from it in the last bit at most.
-        return distinct(self.space, known, n, self._children, keys=decoded_keys)
+        return distinct(self.space, known, n, self._children)
 
     def _children(self, n: int) -> FloatArray:
         """`n` new genomes: uniform ones until mu individuals were told and one of them can be ranked."""

@@ -7,8 +7,7 @@ the middle between two choices means nothing.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import cast
 
 import numpy as np
@@ -60,32 +59,17 @@ def polynomial_mutation(
     return cast(FloatArray, np.clip(np.where(rng.random(points.shape) < rate, moved, points), 0.0, 1.0))
 
 
-def cell_keys(space: Space, points: FloatArray) -> list[Hashable]:
-    """Equal for points of the same cell (see `optimizers.bins.cells`)."""
-    return [row.tobytes() for row in cells(space, points)]
-
-
-def decoded_keys(space: Space, points: FloatArray) -> list[Hashable]:
-    """Equal for points that stand for the same parameters, also if they differ in the last bits: for methods
-    whose children of equal parents do."""
-    return [json.dumps(space.decode(point), sort_keys=True) for point in points]
-
-
 def distinct(
-    space: Space,
-    known: FloatArray,
-    n: int,
-    make: Callable[[int], FloatArray],
-    rounds: int = _ROUNDS,
-    keys: Callable[[Space, FloatArray], list[Hashable]] = cell_keys,
+    space: Space, known: FloatArray, n: int, make: Callable[[int], FloatArray], rounds: int = _ROUNDS
 ) -> FloatArray:
-    """`n` points of `make(k)` whose `keys` differ from one another and from those of the `known` points;
+    """`n` points of `make(k)` whose parameters differ from one another and from those of the `known` points;
     after some rounds, duplicates are accepted."""
-    seen = set(keys(space, known))
+    seen = {row.tobytes() for row in cells(space, known)}
     chosen: list[FloatArray] = []
     for last in [False] * (rounds - 1) + [True]:
         made = make(n - len(chosen))
-        for point, key in zip(made, keys(space, made), strict=True):
+        for point, cell in zip(made, cells(space, made), strict=True):
+            key = cell.tobytes()
             if last or key not in seen:
                 seen.add(key)
                 chosen.append(point)

@@ -85,11 +85,10 @@ class Restarting(Adapter):
         self._median = np.inf
 
     def first_mean(self) -> FloatArray:
-        """The task's start; for restarts, a random point."""
+        """The task's start; for restarts, a random point of the box, as for ours."""
         if not self._runs:
             return self.task.start
-        low, high = 0.8 * self.task.low, 0.8 * self.task.high
-        return self._chance.uniform(low, high, self.task.dimension)
+        return self._chance.uniform(self.task.low, self.task.high, self.task.dimension)
 
     def converged(self, losses: FloatArray, mean: FloatArray, stop: bool) -> bool:
         """Note the generation; True: begin anew."""

@@ -94,6 +94,15 @@ def test_cells_are_equal_where_the_parameters_are(seed: int) -> None:
     assert (first.tolist() == second.tolist()) == alike
 
 
+def test_real_numbers_that_only_differ_in_the_cube_are_alike() -> None:
+    """NSGA took a child beside a known individual, one rounding away and the same number, for a new one."""
+    space = Space({"x": Float(100.0, 101.0)})
+    one = np.array([[0.1]])
+    other = np.nextafter(one, 1.0)
+    assert space.decode(one[0]) == space.decode(other[0])
+    assert cells(space, one).tolist() == cells(space, other).tolist()
+
+
 def test_distinct_individuals_until_there_are_none_left() -> None:
     space = Space({"n": Int(0, 9), "c": Categorical(["a", "b", "c"])})
     chance = rng()
