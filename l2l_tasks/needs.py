@@ -36,6 +36,26 @@ def problems(spec: CampaignSpec, options: BaseModel, batch: int) -> list[Problem
     return found
 
 
+def slices(spec: CampaignSpec, needed: int) -> list[Problem]:
+    """What does not suit an optimizer that evaluates individuals on some of `needed` tasks first."""
+    if needed < 2:
+        return []
+    name, plan, found = spec.optimizer.name, spec.tasks, []
+    if needed > plan.per_individual:
+        message = f"optimizer {name!r} with these options needs {needed} tasks, got {plan.per_individual}"
+        found.append(Problem(("tasks", "per_individual"), message))
+    if plan.fresh:
+        message = (
+            f"optimizer {name!r} evaluates individuals on some of the tasks first, so they must stay the "
+            "same: fresh: false"
+        )
+        found.append(Problem(("tasks", "fresh"), message))
+    if plan.aggregate != "mean":
+        message = f"optimizer {name!r} weighs the tasks seen so far equally: aggregate: mean"
+        found.append(Problem(("tasks", "aggregate"), message))
+    return found
+
+
 def all_checkpoints(optimizer: OptimizerSpec) -> bool:
     """Whether any individual's checkpoint may be needed again: an elite begins again from its parent's."""
     return bool(optimizer.options.get("reevaluate")) and _inherits(optimizer.name)

@@ -142,7 +142,8 @@ class _Check:
             found = [] if options is None else needs.problems(self.spec, options, batch)
             self.problems += [problem for problem in found if not self._lacks(*map(str, problem.loc))]
         if optimizer_cls is not None and options is not None:
-            self._slices(optimizer_cls.tasks_needed(options))
+            found = needs.slices(self.spec, optimizer_cls.tasks_needed(options))
+            self.problems += [problem for problem in found if not self._lacks(*map(str, problem.loc))]
         if optimizer_cls is not None and optimizee is not None and not self._doubtful:
             self._suits(optimizer_cls, options, space, optimizee)
         if optimizee is None or space is None or code is None or optimizer_cls is None or options is None:
@@ -345,21 +346,6 @@ class _Check:
                 ("execution", "in_flight"),
                 f"optimizer {self.spec.optimizer.name!r} needs every result of a batch before it can go on: "
                 f"in_flight must be batch ({batch}), got {in_flight}",
-            )
-
-    def _slices(self, needed: int) -> None:
-        """Does an optimizer that chooses among the tasks find so many, and the same in every generation?"""
-        plan, name = self.spec.tasks, self.spec.optimizer.name
-        if needed > plan.per_individual and not self._lacks("tasks", "per_individual"):
-            self._add(
-                ("tasks", "per_individual"),
-                f"optimizer {name!r} with these options needs {needed} tasks, got {plan.per_individual}",
-            )
-        if needed > 1 and plan.fresh and not self._lacks("tasks", "fresh"):
-            self._add(
-                ("tasks", "fresh"),
-                f"optimizer {name!r} evaluates individuals on some of the tasks first, so they must stay the "
-                "same: fresh: false",
             )
 
     def _suits(

@@ -284,6 +284,22 @@ class Optimizer(ABC):
         meta, arrays = state.load(data)
         if meta.get("name") != cls.name:
             raise OptimizerError(f"This is a state of optimizer {meta.get('name')!r}, not of {cls.name!r}.")
+        try:
+            return cls._from_parts(meta, arrays, space, n_objectives, options)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise OptimizerError(
+                f"The state of {cls.name} cannot be read: {error!r}. Restore an earlier state."
+            ) from error
+
+    @classmethod
+    def _from_parts(
+        cls,
+        meta: dict[str, Any],
+        arrays: Arrays,
+        space: Space,
+        n_objectives: int,
+        options: BaseModel | Mapping[str, Any],
+    ) -> Self:
         migrate(meta, arrays, cls.name, cls.format_version, cls.migrations)
         check_same(meta, space, n_objectives)
         going_on = stored_options(cls.name, cls.Options, meta["options"], options)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import cast
 
 import numpy as np
+import numpy.typing as npt
 
 from optimizers.individuals import FloatArray
 
@@ -37,23 +38,28 @@ def fold(genome: FloatArray) -> FloatArray:
 
 
 def drawn_inside(draw: Callable[[int], FloatArray], n: int) -> FloatArray:
-    """`n` points of `draw(k)`, shape (k, dimension); those that `fold` would move are drawn again, a few
-    times and as long as that succeeds for a tenth of them (in many dimensions it hardly ever does).
+    """`n` points of `draw(k)`, shape (k, dimension); those beyond the margins are drawn again, a few times
+    and as long as that succeeds for a tenth of them (in many dimensions it hardly ever does).
 
     Folded samples say that a distribution which leaves the cube is better than it is. With this, CMA-ES
-    solves 123 of 300 runs on Gallagher's peaks (BBOB 21 and 22, 5-D, 5000 evaluations), and 77 without.
+    solves 120 of 300 runs on Gallagher's peaks (BBOB 21 and 22, 5-D, 5000 evaluations), and 77 without.
     """
     points = draw(n)
-    outside = np.flatnonzero((fold(points) != points).any(axis=1))
+    outside = np.flatnonzero(_beyond(points))
     for _ in range(_TRIES):
         if not len(outside):
             break
         points[outside] = draw(len(outside))
-        still = outside[(fold(points[outside]) != points[outside]).any(axis=1)]
+        still = outside[_beyond(points[outside])]
         if len(outside) - len(still) < len(outside) / 10:
             break
         outside = still
     return points
+
+
+def _beyond(points: FloatArray) -> npt.NDArray[np.bool_]:
+    """Which rows `fold` would move, but for its rounding."""
+    return cast("npt.NDArray[np.bool_]", ((points < -_EDGE) | (points > 1 + _EDGE)).any(axis=1))
 
 
 def reflected(points: FloatArray) -> FloatArray:

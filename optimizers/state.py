@@ -47,6 +47,10 @@ def load(data: bytes) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = {name: archive.read(name) for name in archive.namelist()}
+        # A damaged length in the directory of the archive hides the members that follow.
+        (expected,) = struct.unpack("<H", data[-12:-10])
+        if min(len(members), 0xFFFF) != expected:
+            raise zipfile.BadZipFile(f"{len(members)} of {expected} members")
         meta = json.loads(members.pop(_META))
         arrays = {
             name.removesuffix(".npy"): np.lib.format.read_array(io.BytesIO(raw), allow_pickle=False)

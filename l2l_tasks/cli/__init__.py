@@ -16,7 +16,7 @@ def main() -> None:
     except SpecError as error:
         count = len(error.problems)
         print(error, file=sys.stderr)
-        print(f"l2l: {count} problem{'s' * (count != 1)} found, nothing was started", file=sys.stderr)
+        print(f"l2l: {count} problem{'s' * (count != 1)} found, nothing was done", file=sys.stderr)
         sys.exit(2)
     except (UserError, SitePermanentError) as error:
         print(f"l2l: {error}", file=sys.stderr)

@@ -144,7 +144,7 @@ def change(
         typer.Option("--set", "-o", help="change a field, e.g. -o batch=20", metavar="KEY=VALUE"),
     ] = None,
 ) -> None:
-    """Let a running campaign go on with other bounds, optimizer, population or budget."""
+    """Let a running campaign go on with other bounds, optimizer, batch or budget."""
     from l2l_tasks import steps
     from l2l_tasks.cli.overrides import parse
     from l2l_tasks.errors import UserError

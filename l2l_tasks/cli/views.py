@@ -33,6 +33,7 @@ HEADINGS = (
     "site",
     "reason",
 )
+FRONT_SHOWN = 20
 EVENTS_SHOWN = 10
 GENERATIONS_SHOWN = 10
 
@@ -166,10 +167,7 @@ def print_details(found: Mapping[str, Any]) -> None:
         console.print(f"\n{COLUMNS[:-8]}", style="bold", markup=False)
         for generation in told:
             console.print(told_line(generation, 0.0)[:-8], markup=False)
-        best = told[-1]["progress"]["best"]
-        if best is not None:
-            console.print("\nbest individual", style="bold")
-            whole(_yaml(best))
+        print_found(console, told[-1])
     console.print("specification", style="bold")
     whole(_yaml(_without_nulls(row["spec"])))
     if len(found["versions"]) > 1:
@@ -184,6 +182,30 @@ def print_details(found: Mapping[str, Any]) -> None:
     for event in found["events"]:
         detail = ", ".join(f"{key}: {value}" for key, value in event["detail"].items() if value is not None)
         whole(f"{event['at']:%F %T}  {event['kind']}  {event['who']}  {detail}")
+
+
+def print_found(console: Console, last: Mapping[str, Any]) -> None:
+    """What the campaign found, as of its last generation told."""
+    best, front = last["progress"]["best"], last.get("front") or []
+    parts: dict[str, Any] = {"best individual" if not front else f"best in {last['objectives'][0]}": best}
+    if best is not None and last["recommended"] not in (None, best["params"]):
+        parts["recommended by the optimizer"] = last["recommended"]
+    if last.get("violated"):
+        parts["constraints broken in the last generation (individuals)"] = last["violated"]
+    parts["figures of the optimizer"] = {name: float(f"{v:.6g}") for name, v in last["diagnostics"].items()}
+    for title, value in parts.items():
+        if value:
+            console.print(f"\n{title}", style="bold", markup=False)
+            console.print(_yaml(value), end="", markup=False, soft_wrap=True)
+    if front:
+        names = "  ".join(f"{name:>12}" for name in last["objectives"])
+        console.print(f"\nPareto front\n{'individual':>10}  {names}", style="bold", markup=False)
+        for one in front[:FRONT_SHOWN]:
+            values = "  ".join(f"{value:>12.5g}" for value in one["fitness"])
+            console.print(f"{one['index']:>10}  {values}", markup=False)
+        if len(front) > FRONT_SHOWN:
+            console.print(f"and {len(front) - FRONT_SHOWN} more (--json)", markup=False)
+    console.print()
 
 
 def _yaml(value: Any) -> str:

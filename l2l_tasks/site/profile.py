@@ -43,6 +43,22 @@ class SchedulerProfile(BaseModel):
     max_workers: int | None = Field(default=None, ge=1)
 
 
+class Environment(BaseModel):
+    """What an optimizee that names this environment is run with.
+
+    Attributes:
+        python: interpreter that has its simulator; local only: a relative path is below the state folder.
+        setup: shell lines at the start of its worker jobs, after those of the scheduler (`module load ...`).
+        env: environment variables of its workers, besides those of the site.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    python: str = Field(min_length=1)
+    setup: list[str] = Field(default_factory=list)
+    env: dict[str, str] = Field(default_factory=dict)
+
+
 class SiteProfile(BaseModel):
     """One site.
 
@@ -51,6 +67,9 @@ class SiteProfile(BaseModel):
         connection: Airflow connection id (ssh): host, account, key, host key.
         python: interpreter that runs the optimizee on the compute nodes. Default: the controller's own
             (local), `agent_python` (ssh). Local only: a relative path is below the state folder.
+        environments: those of optimizees that name one, by its name.
+        environments_folder: where the others are: NAME/bin/python in it. None: they are run with `python`.
+            Local only: a relative path is below the state folder.
         agent_python: interpreter of the agent on the login node, Python 3.8 or later, nothing installed.
             Default: the controller's own (local), `python3` (ssh).
         work: folder at the site, on a file system that the compute nodes share: absolute or below `~/`.
@@ -68,6 +87,8 @@ class SiteProfile(BaseModel):
     connection: str | None = None
     scheduler: SchedulerProfile
     python: str = ""
+    environments: dict[str, Environment] = Field(default_factory=dict)
+    environments_folder: str | None = None
     agent_python: str = ""
     work: str = Field(min_length=1)
     poll_interval: float = Field(default=30.0, gt=0, le=3600)
@@ -92,9 +113,22 @@ class SiteProfile(BaseModel):
         self.python = self.python or self.agent_python
         if not self.work.startswith(("/", "~/")):
             self.work = str((settings.home() / self.work).absolute())
-        if local and "/" in self.python and not self.python.startswith(("/", "~/")):
-            self.python = str((settings.home() / self.python).absolute())
+        if local:
+            self.python = _below_home(self.python)
+            for environment in self.environments.values():
+                environment.python = _below_home(environment.python)
+            if self.environments_folder is not None:
+                self.environments_folder = str((settings.home() / self.environments_folder).absolute())
         return self
+
+    def environment(self, name: str) -> Environment:
+        """What to run an optimizee with that needs the environment `name` ("": any Python with NumPy)."""
+        python = self.python
+        if name and self.environments_folder is not None:
+            python = f"{self.environments_folder}/{name}/bin/python"
+        found = self.environments.get(name) or Environment(python=python)
+        setup = [*self.scheduler.setup, *found.setup]
+        return Environment(python=found.python, setup=setup, env={**self.env, **found.env})
 
     def scheduler_config(self, resources: BaseModel | Mapping[str, Any]) -> dict[str, Any]:
         """The "scheduler" part of campaign.json: the site's values, overridden by what a campaign asks for.
@@ -109,6 +143,13 @@ class SiteProfile(BaseModel):
         config.update({key: value for key, value in asked.items() if value is not None})
         config["extra"] = extra
         return config
+
+
+def _below_home(python: str) -> str:
+    """An interpreter of this machine: a relative path is below the state folder, a name is one of PATH."""
+    if "/" not in python or python.startswith(("/", "~/")):
+        return python
+    return str((settings.home() / python).absolute())
 
 
 def folders() -> list[Path]:

@@ -41,6 +41,7 @@ def begin(ctx: Context, origin: str, spec: CampaignSpec, base_dir: Path, who: st
         "objectives": [{"name": o.name, "direction": o.direction} for o in prepared.optimizee.objectives],
         "entry": prepared.code.entry,
         "code": prepared.code.sha256,
+        "environment": prepared.optimizee.environment,
         "batch": prepared.batch,
     }
     detail: dict[str, Any] = {"origin": origin}

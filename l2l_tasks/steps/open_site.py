@@ -33,9 +33,12 @@ def open_at_site(ctx: Context, campaign: StoredCampaign, *, renew: bool = False,
     config = worker_config(campaign, client.profile)
     problems = client.check(config)
     if problems:
+        name = campaign.problem.get("environment")
+        hint = f" (its optimizee needs the environment {name!r}: docs/sites.md says how to make it)"
         raise SitePermanentError(
             f"site {campaign.row.site} refuses campaign {campaign.row.id} before anything was submitted: "
             + "; ".join(problems)
+            + (hint if name and any("python" in problem.lower() for problem in problems) else "")
         )
     with ctx.engine.begin() as connection:
         files = code.get(connection, campaign.row.code_hash)
@@ -50,6 +53,7 @@ def open_at_site(ctx: Context, campaign: StoredCampaign, *, renew: bool = False,
 def worker_config(campaign: StoredCampaign, profile: SiteProfile) -> dict[str, Any]:
     """campaign.json: what the workers at the site are told."""
     spec = campaign.spec
+    environment = profile.environment(campaign.problem.get("environment", ""))
     return {
         "campaign": campaign.row.id,
         "job_name": f"l2l-{campaign.row.id}",
@@ -60,10 +64,10 @@ def worker_config(campaign: StoredCampaign, profile: SiteProfile) -> dict[str, A
         "attempts": spec.execution.attempts if spec.execution.on_failure == "retry" else 1,
         "slots": spec.execution.slots,
         "linger": spec.execution.linger,
-        "python": profile.python,
-        "env": profile.env,
+        "python": environment.python,
+        "env": environment.env,
         "limits": {"line_bytes": RESULT_LINE_BYTES, "depth": RESULT_DEPTH},
-        "scheduler": profile.scheduler_config(spec.resources),
+        "scheduler": {**profile.scheduler_config(spec.resources), "setup": environment.setup},
         "walltime": spec.resources.time,
         "margin": min(60.0, spec.resources.time * 0.1),
     }

@@ -27,8 +27,8 @@ class StoredCampaign:
 
     @property
     def problem(self) -> dict[str, Any]:
-        """`space`, `objectives` (name, direction), `entry` and `code` of the optimizee; `batch`; and, where
-        they apply, `from_campaign`, `first_individual` and `optimizer_version`."""
+        """`space`, `objectives` (name, direction), `entry`, `code` and `environment` of the optimizee; `batch`;
+        and, where they apply, `from_campaign`, `first_individual` and `optimizer_version`."""
         return self.row.problem
 
     @property

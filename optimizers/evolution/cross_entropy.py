@@ -27,7 +27,6 @@ class CrossEntropyOptions(DistributionOptions):
         None, ge=SMALLEST_POPULATION, description="told for each fit; null: as many as the first ask"
     )
     rho: float = Field(0.15, gt=0, le=1, description="share of the best, to which the distribution is fitted")
-    smoothing: float = Field(0.2, ge=0, lt=1, description="share of the last distribution that is kept")
 
 
 class CrossEntropy(DistributionSearch):

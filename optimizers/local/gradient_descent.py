@@ -31,6 +31,7 @@ from optimizers.starts import Start, first_point
 Update = Literal["classic", "stochastic", "momentum", "rmsprop", "adam", "adamax"]
 
 SMALLEST_POPULATION = 3
+_LEAST_SPREAD = 0.05  # of the widest direction: in narrower ones the curvature passes for a steep slope
 _LARGEST = 1e100  # of a gradient in units of the first one: its square is a float64
 
 
@@ -195,13 +196,15 @@ class GradientDescent(Optimizer):
 
 def slope(points: FloatArray, losses: FloatArray) -> tuple[FloatArray, float]:
     """Slope, shape (d,), of the plane that fits the losses (n,) at the points (n, d) best, and a factor:
-    the gradient is their product. Of several such planes, the least steep."""
+    the gradient is their product. Of several such planes, the least steep; level where the points hardly
+    spread (see _LEAST_SPREAD)."""
     scale = float(np.abs(losses).max(initial=0.0)) or 1.0
     if len(losses) < 2:
         return np.zeros(points.shape[1]), scale
     heights = losses / scale
     # The residuals are orthogonal to a constant, so the mean need not be fitted.
-    found: FloatArray = np.linalg.lstsq(points - points.mean(axis=0), heights - heights.mean(), rcond=None)[0]
+    steps, rises = points - points.mean(axis=0), heights - heights.mean()
+    found: FloatArray = np.linalg.lstsq(steps, rises, rcond=_LEAST_SPREAD)[0]
     return found, scale
 
 

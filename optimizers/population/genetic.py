@@ -29,9 +29,9 @@ class GeneticOptions(Options):
     population: int | None = Field(
         None, ge=SMALLEST_POPULATION, description="mu, parents kept; null: as many as the first ask"
     )
-    tournament: int = Field(15, ge=1, description="candidates for each parent; more is greedier")
+    tournament: int = Field(15, ge=1, le=1000, description="candidates for each parent; more is greedier")
     crossover: float = Field(0.5, ge=0, le=1, description="probability that a child has two parents")
-    blend: float = Field(0.5, ge=0, description="how far a child may lie outside its parents (alpha)")
+    blend: float = Field(0.5, ge=0, le=100, description="how far a child may lie outside its parents (alpha)")
     mutation: float = Field(0.1, gt=0, le=1, description="standard deviation, as a share of each range")
     mutation_rate: float | None = Field(
         None, gt=0, le=1, description="probability per coordinate; null: 0.3 / dimension, at least 0.02"

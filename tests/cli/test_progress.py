@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,7 +13,7 @@ from rich.console import Console
 
 from l2l_tasks.cli.overrides import parse
 from l2l_tasks.cli.progress import COLUMNS, Display, told_line, waiting_line
-from l2l_tasks.cli.views import ago, eta
+from l2l_tasks.cli.views import ago, eta, print_found
 from l2l_tasks.errors import SpecError, UserError
 from l2l_tasks.store.campaigns import Overview
 
@@ -123,3 +124,24 @@ def test_status_says_when_the_budget_will_be_used() -> None:
     assert eta(Overview(**{**row, "status": "paused"})) == "-"
     assert eta(Overview(**{**row, "generations_budget": None})) == "-"
     assert eta(Overview(**{**row, "generations_told": 0, "told_at": None})) == "-"
+
+
+def test_what_was_found_is_shown_whole() -> None:
+    """Several objectives: their front by name; what the optimizer recommends; who broke which constraint."""
+    front = [{"index": i, "fitness": [float(i), -0.5 * i]} for i in range(25)]
+    last = {
+        **TOLD,
+        "objectives": ["error", "cost"],
+        "recommended": {"x": 0.75},
+        "violated": {"power": 4},
+        "diagnostics": {"hypervolume": 1.23456789, "first_order/x": 0.5},
+        "front": front,
+    }
+    console = Console(file=io.StringIO(), width=100)
+    print_found(console, last)
+    assert isinstance(console.file, io.StringIO)
+    shown = console.file.getvalue()
+    assert re.search(r"individual +error +cost\n +0 +0 +-?0\n +1 +1 +-0.5\n", shown)
+    assert "and 5 more" in shown
+    for text in ("best in error", "x: 0.75", "power: 4", "hypervolume: 1.23457", "first_order/x: 0.5"):
+        assert text in shown

@@ -210,3 +210,14 @@ def test_ensemble_kalman_solves_for_few_outputs_in_their_space() -> None:
     wanted = np.clip(u - p @ gain.T, -1.0, 1.0)
     found = np.array([s.params["x"] for s in optimizer.ask(members)])
     np.testing.assert_allclose(found, wanted, atol=1e-9)
+
+
+def test_genetic_refuses_tournaments_and_blends_that_no_computer_bears() -> None:
+    """A tournament of 2^31 took all memory, a blend of 1e308 gave NaN; the ends of what is allowed do not."""
+    for option, most in (("tournament", 1000), ("blend", 100.0)):
+        with pytest.raises(OptimizerError, match=option):
+            fresh("genetic", box(3), **one(option, most * 2))
+        optimizer = fresh("genetic", box(3), **one(option, most))
+        with np.errstate(over="raise", invalid="raise"):
+            for _ in range(3):
+                optimizer.tell([evaluated(optimizer, s, s.params["x"][0]) for s in optimizer.ask(8)])

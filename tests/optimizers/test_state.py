@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from optimizers import OptimizerError, state
+from tests.optimizers.problems import fresh
 
 META = {"version": 1, "rng": {"state": 2**127}, "none": None, "x": 0.1}
 ARRAYS = {"b": np.arange(6.0).reshape(2, 3), "a": np.array([1, 2], dtype=np.int64), "empty": np.empty((0, 4))}
@@ -90,3 +91,27 @@ def test_damage_is_noticed(position: int, flip: int, truncate: bool) -> None:
     assert meta == META
     assert all(array.tobytes() == ARRAYS[name].tobytes() for name, array in kept.items())
     assert len(loaded) == len(ARRAYS)
+
+
+def test_members_hidden_by_a_damaged_directory_are_missed() -> None:
+    """With a wrong length of one entry's comment, zipfile passes over the entry that follows."""
+    data = bytearray(state.dump(META, ARRAYS))
+    first = data.index(b"PK\x01\x02")
+    second = data.index(b"PK\x01\x02", first + 1)
+    third = data.index(b"PK\x01\x02", second + 1)
+    data[first + 32] = third - second
+    with pytest.raises(OptimizerError, match=r"cannot be read.*3 of 4 members"):
+        state.load(bytes(data))
+
+
+@pytest.mark.parametrize("lost", ["elite.means", "own.model.mean", "pending.ids", "rng", "options", "own"])
+def test_states_that_lack_something_are_refused_as_unreadable(lost: str) -> None:
+    """Not with a KeyError from the depths of an optimizer."""
+    optimizer = fresh("cmaes")
+    meta, arrays = state.load(optimizer.state())
+    less = state.dump(
+        {key: value for key, value in meta.items() if key != lost},
+        {key: value for key, value in arrays.items() if key != lost},
+    )
+    with pytest.raises(OptimizerError, match="The state of cmaes cannot be read"):
+        type(optimizer).from_state(less, optimizer.space, 1, {})

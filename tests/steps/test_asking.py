@@ -77,7 +77,11 @@ def test_the_wait_is_for_as_many_evaluations_as_slices_have(
 
 @pytest.mark.parametrize(
     ("tasks", "field"),
-    [({"per_individual": 2, "fresh": False}, "tasks.per_individual"), ({"per_individual": 3}, "tasks.fresh")],
+    [
+        ({"per_individual": 2, "fresh": False}, "tasks.per_individual"),
+        ({"per_individual": 3}, "tasks.fresh"),
+        ({**THREE_TASKS, "aggregate": "worst"}, "tasks.aggregate"),
+    ],
 )
 def test_an_optimizer_that_chooses_among_tasks_needs_them(
     ctx: Context, local_site: LocalSite, tmp_path: Path, tasks: dict[str, object], field: str

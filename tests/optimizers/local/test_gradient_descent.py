@@ -39,7 +39,7 @@ def step(optimizer: Any, batch: int, factor: float = 1.0, fails: Any = nobody) -
 @given(st.integers(2, 12), st.integers(0, 1000))
 def test_the_slope_of_a_plane_is_found(d: int, seed: int) -> None:
     chance = np.random.default_rng(seed)
-    points, normal = chance.random((2 * d, d)), chance.standard_normal(d)
+    points, normal = chance.random((6 * d, d)), chance.standard_normal(d)
     found, scale = slope(points, points @ normal + 5)
     assert found * scale == pytest.approx(normal, abs=1e-8)
 
@@ -117,6 +117,16 @@ def test_the_scale_of_the_loss_does_not_matter(update: str) -> None:
         with np.errstate(all="raise", under="ignore"):
             for _ in range(4):
                 step(optimizer, 9, factor)
+
+
+@pytest.mark.parametrize(("dimension", "batch"), [(20, 32), (10, 16), (100, 32)])
+def test_fewer_pairs_than_dimensions_still_descend(dimension: int, batch: int) -> None:
+    """The last sample of an even batch has no counterpart; in its direction and in those of the rounding, the
+    curvature once passed for a slope so steep that every later step was next to nothing."""
+    optimizer = fresh("gradient_descent", box(dimension), seed=3, start="random")
+    before = minimise(optimizer, sphere, batch, batch)
+    after = minimise(optimizer, sphere, 150 * batch, batch)
+    assert after < 0.01 * before
 
 
 def test_failed_samples_are_left_out() -> None:
