@@ -23,6 +23,10 @@ help: ## this list
 setup: ## the Python environments below .l2l, nothing started
 	@infra/bootstrap.sh run
 
+.PHONY: env
+env: ## make the environment of a simulator on this machine: NAME=arbor, neuron, ... (optimizees/environments)
+	@L2L_ENVS="$(NAME)" infra/bootstrap.sh run
+
 .PHONY: up
 up: setup ## start PostgreSQL, Airflow and MLflow on this machine
 	@$(PYTHON) -m infra.stack up
@@ -64,6 +68,7 @@ lint: dev ## style, types, Python 3.8 at the site, no pickle
 .PHONY: test
 test: lint ## lint, then all tests; as root also those that need Slurm and sshd
 	@if [ -n "$(ROOT)" ]; then UV=$(STATE)/uv infra/slurm/up.sh; fi
+	L2L_ENVS="$(notdir $(basename $(wildcard optimizees/environments/*.txt)))" infra/bootstrap.sh dev
 	AIRFLOW_HOME=$(STATE)/test-airflow $(PYTHON) -m pytest $(TESTS)
 
 .PHONY: lock

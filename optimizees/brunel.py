@@ -50,6 +50,7 @@ class Brunel(Optimizee):
         max_rate: a network above this rate (Hz) has blown up: infeasible.
     """
 
+    environment = "nest"
     summary = "balanced spiking network (NEST): weights and connectivity for a rate, irregularity, synchrony"
 
     def __init__(

@@ -103,6 +103,35 @@ def test_defaults_of_interpreters_and_of_the_local_work_folder(folder: Path) -> 
     assert (ssh.python, ssh.agent_python, ssh.work) == ("python3", "python3", "~/l2l")
 
 
+def test_an_optimizee_is_run_in_the_environment_that_it_names(folder: Path) -> None:
+    """Listed ones come first, then the folder, then the site's own Python; setup and variables add up."""
+    listed = {"python": "~/arbor/bin/python", "setup": ["module load gcc"], "env": {"A": "2", "B": "1"}}
+    write(
+        folder,
+        "mine",
+        **{**SSH, "scheduler": {"kind": "slurm", "setup": ["module load Python"]}},
+        python="/opt/python",
+        env={"A": "1"},
+        environments={"arbor": listed},
+        environments_folder="~/envs",
+    )
+    site = profile.load("mine")
+    arbor = site.environment("arbor")
+    assert arbor.python == "~/arbor/bin/python"
+    assert arbor.setup == ["module load Python", "module load gcc"]
+    assert arbor.env == {"A": "2", "B": "1"}
+    assert site.environment("nest").python == "~/envs/nest/bin/python"
+    assert site.environment("").python == "/opt/python"
+    write(folder, "plain", **SSH, python="/opt/python")
+    assert profile.load("plain").environment("nest").python == "/opt/python"
+
+
+def test_environments_of_this_machine_are_below_the_state_folder(folder: Path) -> None:
+    local = profile.load("local")
+    assert local.environment("arbor").python == str(folder / "state/envs/arbor/bin/python")
+    assert local.environment("").python == str(folder / "state/envs/nest/bin/python")
+
+
 def test_campaign_overrides_the_site_and_what_it_leaves_out_stays() -> None:
     site = SiteProfile.model_validate(
         {

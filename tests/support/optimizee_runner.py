@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from l2l_tasks import settings
-from optimizees import CodeBundle, code_bundle
+from optimizees import CodeBundle, code_bundle, load
 
 SERVE = """
 import importlib, json, sys
@@ -29,16 +29,18 @@ for line in sys.stdin:
 """
 
 
-def nest_python() -> str:
-    """The interpreter with NEST, made by the bootstrap; its absence is a failure, not a reason to skip."""
-    found = Path(os.environ.get("L2L_NEST_PYTHON") or settings.home() / "envs" / "nest" / "bin" / "python")
-    assert found.exists(), f"{found} is missing: run infra/bootstrap.sh, or set L2L_NEST_PYTHON"
+def environment_python(name: str) -> str:
+    """The interpreter of an environment that the bootstrap made; its absence is a failure, not a skip."""
+    variable = f"L2L_{name.upper()}_PYTHON"
+    found = Path(os.environ.get(variable) or settings.home() / "envs" / name / "bin" / "python")
+    assert found.exists(), f"{found} is missing: run L2L_ENVS={name} infra/bootstrap.sh, or set {variable}"
     return str(found)
 
 
-def interpreter(reference: str) -> str:
-    """The Python that can run a built-in optimizee."""
-    return nest_python() if reference == "brunel" else sys.executable
+def interpreter(reference: str, options: Mapping[str, Any], path: Path | None = None) -> str:
+    """The Python that can run an optimizee."""
+    environment = load(reference, options, path).environment
+    return environment_python(environment) if environment else sys.executable
 
 
 def unpack(bundle: CodeBundle, folder: Path) -> None:
@@ -88,7 +90,7 @@ class Runner:
         unpack(bundle, code)
         scratch.mkdir()
         argv = [
-            python or interpreter(reference),
+            python or interpreter(reference, options, path),
             "-I",
             "-c",
             SERVE,
