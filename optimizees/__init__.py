@@ -6,6 +6,7 @@ Staged to the site with every optimizee: standard library only, Python 3.8 synta
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import difflib
 import hashlib
@@ -23,10 +24,20 @@ if TYPE_CHECKING:
 
 BUILT_IN: Dict[str, str] = {
     "ackley": "optimizees.functions:Ackley",
+    "ants": "optimizees.ants:Ants",
+    "arbor_plasticity": "optimizees.arbor_plasticity:ArborPlasticity",
+    "bandits": "optimizees.bandits:Bandits",
     "brunel": "optimizees.brunel:Brunel",
+    "digits": "optimizees.digits:Digits",
+    "digits_reservoir": "optimizees.digits.reservoir:DigitsReservoir",
+    "mountain_car": "optimizees.mountain_car:MountainCar",
     "rastrigin": "optimizees.functions:Rastrigin",
     "rosenbrock": "optimizees.functions:Rosenbrock",
+    "single_cell": "optimizees.single_cell:SingleCell",
+    "sinusoid": "optimizees.sinusoid:Sinusoid",
     "sphere": "optimizees.functions:Sphere",
+    "structural_plasticity": "optimizees.structural_plasticity:StructuralPlasticity",
+    "whole_brain": "optimizees.whole_brain:WholeBrain",
 }
 STAGED = ("optimizees/__init__.py", "optimizees/base.py", "optimizers/__init__.py", "optimizers/space.py")
 RESERVED = ("optimizees", "optimizers", "l2l_tasks")
@@ -88,8 +99,7 @@ def code_bundle(reference: str, path: Optional[Path] = None) -> CodeBundle:
     files = {name: (_ROOT / name).read_bytes() for name in STAGED}
     if path is None:
         entry = _built_in(reference)
-        name = entry.partition(":")[0].replace(".", "/") + ".py"
-        files[name] = (_ROOT / name).read_bytes()
+        files.update(_sources(entry.partition(":")[0]))
     else:
         entry = reference
         own = dict(_folder_files(path))
@@ -112,6 +122,29 @@ def _built_in(name: str) -> str:
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise OptimizeeError(f"unknown optimizee {name!r}{hint} (known: {', '.join(names())})")
     return BUILT_IN[name]
+
+
+def _sources(module: str, known: Optional[Dict[str, bytes]] = None) -> Dict[str, bytes]:
+    """A built-in's module, or all files of its package, and the modules of this package that they import."""
+    found = {} if known is None else known
+    place = _ROOT / module.replace(".", "/")
+    if place.is_dir():
+        new = {f"{module.replace('.', '/')}/{name}": content for name, content in _folder_files(place)}
+    else:
+        new = {module.replace(".", "/") + ".py": place.with_suffix(".py").read_bytes()}
+    new = {name: content for name, content in new.items() if name not in found and name not in STAGED}
+    found.update(new)
+    for name, content in new.items():
+        for imported in _own_imports(content) if name.endswith(".py") else ():
+            _sources(imported, found)
+    return found
+
+
+def _own_imports(source: bytes) -> List[str]:
+    """Modules of this package, or packages in it, that a module imports by `from optimizees.x import`."""
+    nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom)]
+    names = [(node.module or "").split(".")[:2] for node in nodes]
+    return sorted({".".join(name) for name in names if len(name) == 2 and name[0] == "optimizees"})
 
 
 def _find_class(reference: str, path: Optional[Path]) -> Any:

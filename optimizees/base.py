@@ -128,7 +128,7 @@ class Optimizee(ABC):
     """
 
     summary: ClassVar[str] = ""
-    environment: ClassVar[str] = ""  # Python environment that it needs (environments/<name>.txt); "": numpy
+    environment: str = ""  # Python environment that it needs (environments/<name>.txt); "": numpy
     objectives: Sequence[Objective] = (Objective("loss"),)
 
     @abstractmethod

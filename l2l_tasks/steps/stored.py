@@ -27,7 +27,7 @@ class StoredCampaign:
 
     @property
     def problem(self) -> dict[str, Any]:
-        """`space`, `objectives` (name, direction), `entry`, `code` and `environment` of the optimizee; `batch`;
+        """`space`, `objectives` (name, direction), `entry`, `code`, `environment` of the optimizee, `batch`
         and, where they apply, `from_campaign`, `first_individual` and `optimizer_version`."""
         return self.row.problem
 

@@ -19,10 +19,20 @@ from tests.support.optimizee_runner import Runner
 # Options with which an evaluation takes a fraction of a second.
 SMALL: dict[str, dict[str, Any]] = {
     "ackley": {"dimension": 3},
+    "ants": {"ants": 3, "hidden": 4, "ticks": 20},
+    "arbor_plasticity": {"neurons": 20, "duration": 2000.0},
+    "bandits": {"pulls": 20, "players": 5},
     "brunel": {"neurons": 250, "duration": 300.0},
+    "digits": {"hidden": 3, "batch": 16},
+    "digits_reservoir": {"neurons": 50, "batch": 6},
+    "mountain_car": {"steps": 30, "sections": 6},
     "rastrigin": {"dimension": 3, "noise": 0.5},
     "rosenbrock": {"dimension": 3, "run_time": 0.001, "run_time_cv": 1.0},
+    "single_cell": {"simulator": "neuron", "dt": 0.05},
+    "sinusoid": {"hidden": 4, "queries": 20},
     "sphere": {"dimension": 3},
+    "structural_plasticity": {"neurons": 40, "duration": 3000.0},
+    "whole_brain": {"warmup": 100.0, "duration": 300.0},
 }
 REFERENCES = sorted(SMALL)
 
@@ -90,7 +100,9 @@ def test_result_has_the_promised_form(optimizee: Optimizee, runner: Runner) -> N
         assert set(reply) == {"status", "fitness", "metrics", "curve"}
         assert reply["status"] == "ok"
         assert len(reply["fitness"]) == len(optimizee.objectives)
-        numbers = [*reply["fitness"], *reply["metrics"].values(), *reply["curve"]]
+        values = reply["metrics"].values()
+        metrics = [n for value in values for n in (value if isinstance(value, list) else [value])]
+        numbers = [*reply["fitness"], *metrics, *reply["curve"]]
         assert all(isinstance(n, (int, float)) and math.isfinite(n) for n in numbers)
 
 
@@ -109,11 +121,14 @@ def test_takes_every_seed(optimizee: Optimizee, runner: Runner, seed: int) -> No
     assert reply["reply"]["status"] == "ok"
 
 
-def test_scratch_is_left_empty_or_to_the_worker(optimizee: Optimizee, runner: Runner) -> None:
+def test_scratch_is_left_empty_or_to_the_worker(
+    reference: str, optimizee: Optimizee, runner: Runner
+) -> None:
     """Nothing is written beside the scratch folder, which is the working folder here."""
     runner.ask(optimizee.space().default(), 3)
-    code = runner.scratch.parent / "code"
-    strangers = [p for p in code.rglob("*") if p.is_file() and p.suffix not in (".py", ".pyc")]
+    code, staged = runner.scratch.parent / "code", optimizees.code_bundle(reference).files
+    files = [p.relative_to(code).as_posix() for p in code.rglob("*") if p.is_file() and p.suffix != ".pyc"]
+    strangers = [name for name in files if name not in staged]
     assert strangers == []
 
 
