@@ -28,8 +28,10 @@ BUILT_IN: Dict[str, str] = {
     "arbor_plasticity": "optimizees.arbor_plasticity:ArborPlasticity",
     "bandits": "optimizees.bandits:Bandits",
     "brunel": "optimizees.brunel:Brunel",
+    "command": "optimizees.command:Command",
     "digits": "optimizees.digits:Digits",
     "digits_reservoir": "optimizees.digits.reservoir:DigitsReservoir",
+    "l2l": "optimizees.l2l_adapter:L2L",
     "mountain_car": "optimizees.mountain_car:MountainCar",
     "rastrigin": "optimizees.functions:Rastrigin",
     "rosenbrock": "optimizees.functions:Rosenbrock",
@@ -141,10 +143,12 @@ def _sources(module: str, known: Optional[Dict[str, bytes]] = None) -> Dict[str,
 
 
 def _own_imports(source: bytes) -> List[str]:
-    """Modules of this package, or packages in it, that a module imports by `from optimizees.x import`."""
+    """Modules of this package, or packages in it, that a module imports by `from optimizees(.x) import`."""
     nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom)]
-    names = [(node.module or "").split(".")[:2] for node in nodes]
-    return sorted({".".join(name) for name in names if len(name) == 2 and name[0] == "optimizees"})
+    names = [f"{node.module}.{alias.name}".split(".")[:2] for node in nodes for alias in node.names]
+    found = {name[1] for name in names if name[0] == "optimizees"}
+    place = _ROOT / "optimizees"
+    return sorted(f"optimizees.{n}" for n in found if (place / n).is_dir() or (place / f"{n}.py").is_file())
 
 
 def _find_class(reference: str, path: Optional[Path]) -> Any:

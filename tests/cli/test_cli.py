@@ -334,7 +334,14 @@ def test_an_interrupted_campaign_goes_on(here: Environment, campaign: Path) -> N
     slow = ["--set", "optimizee.options.run_time=0.2", "--set", "budget.generations=4"]
     argv = [sys.executable, "-u", "-m", "l2l_tasks.cli", "run", str(campaign), *slow]
     process = subprocess.Popen(
-        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=here, cwd=ROOT
+        argv,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=here,
+        cwd=ROOT,
+        # What a shell starts in the background ignores Ctrl-C, these tests and all they start included.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdout is not None
     seen = ""

@@ -14,6 +14,7 @@ import pytest
 import optimizees
 from optimizees.base import DIRECTIONS, Optimizee, OptionsError
 from optimizers.space import Space
+from tests.support import l2l_stand_ins
 from tests.support.optimizee_runner import Runner
 
 # Options with which an evaluation takes a fraction of a second.
@@ -23,8 +24,14 @@ SMALL: dict[str, dict[str, Any]] = {
     "arbor_plasticity": {"neurons": 20, "duration": 2000.0},
     "bandits": {"pulls": 20, "players": 5},
     "brunel": {"neurons": 250, "duration": 300.0},
+    # Its parameter makes the file of parameters a valid file of results.
+    "command": {
+        "command": ["cp", "{params}", "{result}"],
+        "parameters": {"fitness": {"type": "float", "low": 0, "high": 1}},
+    },
     "digits": {"hidden": 3, "batch": 16},
     "digits_reservoir": {"neurons": 50, "batch": 6},
+    "l2l": l2l_stand_ins.HILL,
     "mountain_car": {"steps": 30, "sections": 6},
     "rastrigin": {"dimension": 3, "noise": 0.5},
     "rosenbrock": {"dimension": 3, "run_time": 0.001, "run_time_cv": 1.0},
@@ -35,6 +42,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "whole_brain": {"warmup": 100.0, "duration": 300.0},
 }
 REFERENCES = sorted(SMALL)
+WRONG = ("much", None, [1], True, math.nan, math.inf)
 
 
 def test_every_built_in_is_tested() -> None:
@@ -133,13 +141,13 @@ def test_scratch_is_left_empty_or_to_the_worker(
 
 
 def test_unknown_option_is_named_with_the_known_ones(reference: str) -> None:
-    option = next(iter(inspect.signature(type(optimizees.load(reference, {}))).parameters))
+    option = next(iter(inspect.signature(type(optimizees.load(reference, SMALL[reference]))).parameters))
     with pytest.raises(OptionsError, match=f"'{option}x'; did you mean '{option}'"):
         optimizees.load(reference, {f"{option}x": 1})
 
 
 def test_every_option_refuses_what_is_no_number(reference: str) -> None:
-    for option in inspect.signature(type(optimizees.load(reference, {}))).parameters:
-        for wrong in ("much", None, [1], True, math.nan, math.inf):
+    for option in inspect.signature(type(optimizees.load(reference, SMALL[reference]))).parameters:
+        for wrong in WRONG[1:] if option == "environment" else WRONG:  # that is any word
             with pytest.raises(OptionsError, match=option):
-                optimizees.load(reference, {option: wrong})
+                optimizees.load(reference, {**SMALL[reference], option: wrong})
