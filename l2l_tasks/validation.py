@@ -139,11 +139,9 @@ class _Check:
         batch = self._batch(optimizer_cls, space)
         if batch is not None:
             self._sizes(optimizer_cls, batch)
-            found = [] if options is None else needs.problems(self.spec, options, batch)
-            self.problems += [problem for problem in found if not self._lacks(*map(str, problem.loc))]
+            self._add_all([] if options is None else needs.problems(self.spec, options, batch))
         if optimizer_cls is not None and options is not None:
-            found = needs.slices(self.spec, optimizer_cls.tasks_needed(options))
-            self.problems += [problem for problem in found if not self._lacks(*map(str, problem.loc))]
+            self._add_all(needs.slices(self.spec, optimizer_cls.tasks_needed(options)))
         if optimizer_cls is not None and optimizee is not None and not self._doubtful:
             self._suits(optimizer_cls, options, space, optimizee)
         if optimizee is None or space is None or code is None or optimizer_cls is None or options is None:
@@ -156,6 +154,10 @@ class _Check:
 
     def _add(self, loc: Loc, message: object) -> None:
         self.problems.append(Problem(loc, str(message)))
+
+    def _add_all(self, found: Iterable[Problem]) -> None:
+        """Add those whose place holds what the file says."""
+        self.problems += [problem for problem in found if not self._lacks(*map(str, problem.loc))]
 
     def _lacks(self, *loc: str) -> bool:
         """Whether something at this place, in it or around it is wrong."""

@@ -9,7 +9,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Dict, List, Mapping, Optional, Sequence, cast
 
 import numpy as np
@@ -208,6 +208,13 @@ def check_whole(name: str, value: object, low: int) -> int:
         raise OptionsError(f"option {name!r} must be a whole number, got {value!r}")
     if value < low:
         raise OptionsError(f"option {name!r} must be at least {low}, got {value!r}")
+    return value
+
+
+def check_path(name: str, value: object) -> str:
+    """`value` as an absolute path at the site, or "" for none; OptionsError with the option's name."""
+    if not isinstance(value, str) or (value and not PurePosixPath(value).is_absolute()):
+        raise OptionsError(f"option {name!r} must be an absolute path at the site, got {value!r}")
     return value
 
 

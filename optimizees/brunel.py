@@ -4,18 +4,17 @@ Model after Brunel (2000), J. Comput. Neurosci. 8:183-208: sparsely connected ex
 leaky integrate-and-fire neurons with delta synapses and Poisson input, here with one connection
 probability per pair of populations. Connectivity generation is a use case of L2L (Yegenoglu et al. 2022).
 
-NEST 3.10 (environments/nest.txt) is imported inside `evaluate` only. One thread: with more, the spikes
-depend on the number of threads, and on a shared node they spin.
+NEST 3.10 (environments/nest.txt) is imported inside `evaluate` only.
 """
 
 from __future__ import annotations
 
 import math
-import os
 from typing import Any, Dict, List, Tuple
 
 import numpy as np
 
+from optimizees import nest_kernel
 from optimizees.base import Context, Infeasible, Optimizee, OptionsError, Result, check_number, check_whole
 from optimizers.space import Float, Space
 
@@ -29,7 +28,6 @@ CHUNK = 100.0  # ms between two looks for a run-away network
 BIN = 10.0  # ms, for the correlation of spike counts
 RATE_FLOOR = 0.1  # Hz, keeps the logarithm finite for a silent network
 SYNCHRONY_SCALE = 0.1  # a deviation of the correlation that counts as much as a factor e in the rate
-LARGEST_SEED = 2**32 - 1  # NEST takes 1 … 2**32 - 1
 
 Spikes = Tuple[np.ndarray, np.ndarray]
 
@@ -94,7 +92,8 @@ class Brunel(Optimizee):
         rng: np.random.Generator,  # noqa: ARG002
         context: Context,
     ) -> Result:
-        excitatory, inhibitory, ids = self._simulate(params, 1 + (context.seed - 1) % LARGEST_SEED)
+        seed = 1 + (context.seed - 1) % nest_kernel.LARGEST_SEED
+        excitatory, inhibitory, ids = self._simulate(params, seed)
         seconds = self.duration / 1000.0
         rate = excitatory[0].size / len(ids) / seconds
         irregularity = mean_cv(excitatory, ids)
@@ -114,12 +113,7 @@ class Brunel(Optimizee):
 
     def _simulate(self, params: Dict[str, Any], seed: int) -> Tuple[Spikes, Spikes, List[int]]:
         """Times (ms) and senders of the recorded spikes of both populations, and the excitatory ids."""
-        os.environ.setdefault("PYNEST_QUIET", "1")
-        import nest
-
-        nest.ResetKernel()
-        nest.verbosity = nest.VerbosityLevel.ERROR
-        nest.set(resolution=RESOLUTION, rng_seed=seed, local_num_threads=1)
+        nest = nest_kernel.fresh(resolution=RESOLUTION, rng_seed=seed)
         n_excitatory = self.neurons * 4 // 5
         n_recorded = min(100, self.neurons - n_excitatory)
         exc = nest.Create("iaf_psc_delta", n_excitatory, NEURON)

@@ -17,11 +17,11 @@ NEST 3.10 (environments/nest.txt) is imported inside `evaluate` only.
 from __future__ import annotations
 
 import math
-import os
 from typing import Any, Dict, List, Tuple
 
 import numpy as np
 
+from optimizees import nest_kernel
 from optimizees.base import Context, Objective, Optimizee, Result, TaskFamily, check_whole
 from optimizees.intervals import IntervalTasks
 from optimizers.space import Float, Space
@@ -113,12 +113,7 @@ class Network:
     """The network in NEST: inputs of the position, inputs of the speed, hidden neurons, outputs."""
 
     def __init__(self, sections: int, w_hidden: List[List[float]], w_output: List[List[float]]) -> None:
-        os.environ.setdefault("PYNEST_QUIET", "1")
-        import nest
-
-        nest.ResetKernel()
-        nest.verbosity = nest.VerbosityLevel.ERROR
-        nest.set(resolution=RESOLUTION, local_num_threads=1)
+        nest = nest_kernel.fresh(resolution=RESOLUTION)
         self._nest, self._sections = nest, sections
         self._inputs = nest.Create("iaf_psc_delta", 2 * sections, NEURON)
         hidden = nest.Create("iaf_psc_delta", len(w_hidden), NEURON)

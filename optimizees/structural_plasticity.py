@@ -19,12 +19,12 @@ refuses more.
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
 from typing import Any, Dict, List, Tuple
 
 import numpy as np
 
+from optimizees import nest_kernel
 from optimizees.base import (
     Context,
     Infeasible,
@@ -53,7 +53,6 @@ UPDATE = 100.0  # ms between two changes of the connectivity
 RECORD = 500.0  # ms between two looks at the rates
 SETTLED = 0.25  # the last part of the time, in which the rates are judged
 EXCITATORY_SHARE = 0.8  # of a layer's loss
-LARGEST_SEED = 2**32 - 1  # NEST takes 1 … 2**32 - 1
 
 
 @dataclass(frozen=True)
@@ -146,10 +145,7 @@ class StructuralPlasticity(Optimizee):
     ) -> Result:
         if max(params["eta_e"], params["eta_i"]) >= 1.0:
             raise Infeasible("the growth curve needs an eta below the wanted rate (below 1)")
-        os.environ.setdefault("PYNEST_QUIET", "1")
-        import nest
-
-        _prepare_kernel(nest, 1 + (context.seed - 1) % LARGEST_SEED)
+        nest = _prepared_kernel(1 + (context.seed - 1) % nest_kernel.LARGEST_SEED)
         groups = self._build(nest, params, task["input"])
         given = nest.num_connections
         rates = self._grow(nest, groups)
@@ -210,11 +206,9 @@ class StructuralPlasticity(Optimizee):
         return np.array(rows)
 
 
-def _prepare_kernel(nest: Any, seed: int) -> None:
+def _prepared_kernel(seed: int) -> Any:
     """An empty kernel that knows which elements make an excitatory and which an inhibitory synapse."""
-    nest.ResetKernel()
-    nest.verbosity = nest.VerbosityLevel.ERROR
-    nest.set(resolution=RESOLUTION, rng_seed=seed, local_num_threads=1)
+    nest = nest_kernel.fresh(resolution=RESOLUTION, rng_seed=seed)
     nest.structural_plasticity_update_interval = UPDATE
     rules = {}
     for kind, weight in (("e", WEIGHT), ("i", -WEIGHT)):
@@ -226,3 +220,4 @@ def _prepare_kernel(nest: Any, seed: int) -> None:
             "post_synaptic_element": f"spine_{kind}",
         }
     nest.structural_plasticity_synapses = rules
+    return nest

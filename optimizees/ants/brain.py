@@ -6,12 +6,12 @@ hidden (no neuron to itself), hidden to actuators; source by source, within a so
 
 from __future__ import annotations
 
-import os
 from types import TracebackType
 from typing import Optional, Tuple, Type
 
 import numpy as np
 
+from optimizees import nest_kernel
 from optimizees.ants.world import ACTUATORS, SENSORS
 
 RESOLUTION = 1.0  # ms
@@ -54,13 +54,8 @@ class Brains:
     """
 
     def __init__(self, weights: np.ndarray, delays: np.ndarray, hidden: int, ants: int, ticks: int) -> None:
-        os.environ.setdefault("PYNEST_QUIET", "1")
-        import nest
-
+        nest = nest_kernel.fresh(resolution=RESOLUTION)
         self._nest, self._ants = nest, ants
-        nest.ResetKernel()
-        nest.verbosity = nest.VerbosityLevel.ERROR
-        nest.set(resolution=RESOLUTION, local_num_threads=1)
         neurons = {"t_ref": REFRACTORY}
         self._sensors = nest.Create("iaf_psc_alpha", ants * SENSORS, neurons)
         inner = nest.Create("iaf_psc_alpha", ants * hidden, neurons)

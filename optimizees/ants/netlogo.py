@@ -9,12 +9,12 @@ from __future__ import annotations
 import shutil
 import subprocess
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Optional
 
 import numpy as np
 
-from optimizees.base import Context, OptionsError
+from optimizees.base import Context, OptionsError, check_path
 
 EXPERIMENT = "experiment1"  # its name in the model's BehaviorSpace
 CONFIG, RESULT = "individual_config.csv", "individual_result.csv"
@@ -31,12 +31,10 @@ class NetLogo:
     @classmethod
     def checked(cls, program: object, model: object) -> Optional[NetLogo]:
         """None when neither is given; OptionsError for what cannot be a path at the site."""
-        for name, value in (("netlogo", program), ("model", model)):
-            if not isinstance(value, str) or (value and not PurePosixPath(value).is_absolute()):
-                raise OptionsError(f"option {name!r} must be an absolute path at the site, got {value!r}")
+        paths = check_path("netlogo", program), check_path("model", model)
         if bool(program) != bool(model):
             raise OptionsError("options 'netlogo' and 'model' belong together")
-        return cls(str(program), str(model)) if program else None
+        return cls(*paths) if program else None
 
     def run(self, weights: np.ndarray, delays: np.ndarray, context: Context) -> float:
         """The fitness that the model writes; it draws its own random numbers, the seed has no influence.

@@ -13,7 +13,7 @@ from typing import Any, Dict
 
 import numpy as np
 
-from optimizees.base import Context, Optimizee, Result, check_number, check_whole
+from optimizees.base import Context, Optimizee, Result, TaskFamily, check_number, check_whole
 from optimizees.digits.data import PIXELS, check_batches, images, one_hot, softmax
 from optimizers.space import Float, Space
 
@@ -47,7 +47,7 @@ class Digits(Optimizee):
         size = (inputs + 1) * self.classes + ((PIXELS + 1) * self.hidden)
         return Space({"weights": Float(-self.limit, self.limit, shape=(size,))})
 
-    def family(self) -> Any:
+    def family(self) -> TaskFamily:
         return self._family
 
     def evaluate(

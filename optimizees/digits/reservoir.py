@@ -5,19 +5,18 @@ After the digit classification of L2L (Yegenoglu et al. 2022, Frontiers in Compu
 clusters of 12 spiking neurons per digit are read out. Simplified here: 200 neurons, 8 x 8 pixels, 60 ms, and
 a softmax of weighted spike counts as readout. The reservoir itself is random and stays as it is.
 
-NEST 3.10 (environments/nest.txt) is imported inside `evaluate` only. One thread: with more, the spikes
-depend on the number of threads, and on a shared node they spin.
+NEST 3.10 (environments/nest.txt) is imported inside `evaluate` only.
 """
 
 from __future__ import annotations
 
 import math
-import os
 from typing import Any, Dict
 
 import numpy as np
 
-from optimizees.base import Context, Infeasible, Optimizee, Result, check_number, check_whole
+from optimizees import nest_kernel
+from optimizees.base import Context, Infeasible, Optimizee, Result, TaskFamily, check_number, check_whole
 from optimizees.digits import layer, scored
 from optimizees.digits.data import PIXELS, check_batches, images, softmax
 from optimizers.space import Float, Space
@@ -33,7 +32,6 @@ INHIBITORY_WEIGHT = -184.0  # pA
 CONNECTED = 0.128  # probability of a connection within the reservoir
 INPUT_DELAY, DELAY = 1.0, 1.5  # ms
 SATURATED = 400.0  # Hz, mean rate above which the reservoir has run away
-LARGEST_SEED = 2**32 - 1  # NEST takes 1 … 2**32 - 1
 
 
 class DigitsReservoir(Optimizee):
@@ -78,7 +76,7 @@ class DigitsReservoir(Optimizee):
         size = (self.neurons + 1) * self.classes
         return Space({"weights": Float(-self.limit, self.limit, shape=(size,))})
 
-    def family(self) -> Any:
+    def family(self) -> TaskFamily:
         return self._family
 
     def evaluate(
@@ -89,7 +87,7 @@ class DigitsReservoir(Optimizee):
         context: Context,
     ) -> Result:
         shades, labels = (stored[task["images"]] for stored in images())
-        counts = self._counts(shades, context.seed % LARGEST_SEED + 1)
+        counts = self._counts(shades, context.seed % nest_kernel.LARGEST_SEED + 1)
         rate = float(counts.mean()) / (self.duration + GAP) * 1000.0
         if rate > SATURATED:
             raise Infeasible(f"the reservoir ran away: {rate:.0f} Hz")
@@ -100,12 +98,8 @@ class DigitsReservoir(Optimizee):
 
     def _counts(self, shades: np.ndarray, seed: int) -> np.ndarray:
         """Spikes of each neuron while and after each image was shown, shape (images, neurons)."""
-        os.environ.setdefault("PYNEST_QUIET", "1")
-        import nest
-
-        nest.ResetKernel()
-        nest.verbosity = nest.VerbosityLevel.ERROR
-        nest.set(resolution=RESOLUTION, rng_seed=self.wiring % LARGEST_SEED + 1, local_num_threads=1)
+        seed_of_wiring = self.wiring % nest_kernel.LARGEST_SEED + 1
+        nest = nest_kernel.fresh(resolution=RESOLUTION, rng_seed=seed_of_wiring)
         excitatory = nest.Create("iaf_psc_exp", self.neurons * 4 // 5)
         inhibitory = nest.Create("iaf_psc_exp", self.neurons - self.neurons * 4 // 5)
         reservoir = excitatory + inhibitory

@@ -18,14 +18,22 @@ from typing import Any, Dict, Mapping, Tuple, cast
 
 import numpy as np
 
-from optimizees.base import Context, Infeasible, Optimizee, OptionsError, Result, TaskFamily, check_number
+from optimizees.base import (
+    SPLITS,
+    Context,
+    Infeasible,
+    Optimizee,
+    OptionsError,
+    Result,
+    TaskFamily,
+    check_number,
+)
 from optimizees.single_cell import features
 from optimizees.single_cell.cell import REFERENCE, SAMPLE, Backend
 from optimizers.space import Float, Space
 
 SIMULATORS = ("arbor", "eden", "nest", "neuron")
 BLOWN_UP = 500.0  # mV; no cell with these channels is there
-SPLIT_STREAMS = {"train": 0, "test": 1}
 REMEMBERED = 256  # protocols whose reference features a process keeps
 
 # Ranges of the three steps (nA): one below rest, one that makes the reference cell fire slowly, one faster.
@@ -40,7 +48,7 @@ class Protocols(TaskFamily):
     """Triples of current steps: {"steps": [nA, nA, nA]}."""
 
     def task(self, split: str, index: int, seed: int) -> Dict[str, Any]:
-        rng = np.random.default_rng([SPLIT_STREAMS[split], index, seed])
+        rng = np.random.default_rng([SPLITS.index(split), index, seed])
         return {"steps": [round(float(rng.uniform(low, high)), 4) for low, high in RANGES[split]]}
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any, Dict, Mapping, Sequence
 
 import numpy as np
 
+from optimizees import nest_kernel
 from optimizees.base import Infeasible
 from optimizees.single_cell.cell import AREA, E_K, E_NA, END, SAMPLE, SAMPLES, STEP_OFF, STEP_ON, V_INIT
 
@@ -16,12 +16,7 @@ GATES = {"Act_m": 0.0529325, "Inact_h": 0.5961208, "Act_n": 0.3176769}
 
 def simulate(params: Mapping[str, float], steps: Sequence[float], dt: float) -> np.ndarray:  # noqa: ARG001
     """See cell.Backend. Each step has a neuron of its own in one simulation; `dt` is left to the solver."""
-    os.environ.setdefault("PYNEST_QUIET", "1")
-    import nest
-
-    nest.ResetKernel()
-    nest.verbosity = nest.VerbosityLevel.ERROR
-    nest.set(resolution=SAMPLE, local_num_threads=1)
+    nest = nest_kernel.fresh(resolution=SAMPLE)
     neurons = nest.Create("hh_psc_alpha", len(steps), _whole_cell(params))
     neurons.set({"V_m": V_INIT, **GATES})
     # A current acts one resolution after the generator's time, because of the connection's delay.

@@ -15,12 +15,20 @@ TVB 2.10 (environments/tvb.txt) is imported inside `evaluate` only.
 
 from __future__ import annotations
 
-import os
 from typing import Any, Dict, List
 
 import numpy as np
 
-from optimizees.base import Context, Infeasible, Objective, Optimizee, OptionsError, Result, check_number
+from optimizees.base import (
+    Context,
+    Infeasible,
+    Objective,
+    Optimizee,
+    OptionsError,
+    Result,
+    check_number,
+    check_path,
+)
 from optimizees.whole_brain import model, target
 from optimizers.space import Float, Space
 
@@ -65,8 +73,8 @@ class WholeBrain(Optimizee):
             known = ", ".join(OBJECTIVES)
             raise OptionsError(f"option 'objectives' must be one of {known}, got {objectives!r}")
         self.objectives = [Objective(name, "maximize") for name in OBJECTIVES[objectives]]
-        self.connectivity_file = _check_path("connectivity_file", connectivity_file)
-        self.target_file = _check_path("target_file", target_file)
+        self.connectivity_file = check_path("connectivity_file", connectivity_file)
+        self.target_file = check_path("target_file", target_file)
         if connectivity_file and not target_file and objectives != "structural":
             raise OptionsError(
                 "option 'connectivity_file' needs 'target_file': the default has other regions"
@@ -112,10 +120,3 @@ def _correlation(found: np.ndarray, wanted: np.ndarray) -> float:
     if found.std() == 0.0:
         raise Infeasible("all regions are correlated equally")
     return float(np.corrcoef(found, wanted)[0, 1])
-
-
-def _check_path(name: str, value: object) -> str:
-    """An absolute path or nothing."""
-    if not isinstance(value, str) or (value and not os.path.isabs(value)):
-        raise OptionsError(f"option {name!r} must be an absolute path at the site, got {value!r}")
-    return value

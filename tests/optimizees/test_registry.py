@@ -171,6 +171,7 @@ def test_bundle_of_a_built_in_holds_only_what_it_needs() -> None:
         "optimizees/__init__.py",
         "optimizees/base.py",
         "optimizees/brunel.py",
+        "optimizees/nest_kernel.py",
         "optimizers/__init__.py",
         "optimizers/space.py",
     ]
