@@ -23,7 +23,7 @@ import struct
 import sys
 import traceback
 from pathlib import Path
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, ClassVar, Dict, Mapping, Optional
 
 from . import files
 
@@ -36,6 +36,7 @@ def main(folder: Path, requests: int, replies: int) -> int:
     """Serve the campaign in `folder` until the descriptor `requests` is closed."""
     link = _Link(requests, replies)
     _prepare()
+    streams = _Streams()
     campaign = files.read_json(folder / "campaign.json")
     try:
         optimizee = _load(folder.parent.parent / "code" / str(campaign["code"]), campaign)
@@ -49,6 +50,7 @@ def main(folder: Path, requests: int, replies: int) -> int:
         if message is None:
             return 0
         _serve(link, optimizee, message, cap, folder)
+        streams.restore()
 
 
 def _serve(link: _Link, optimizee: Any, message: Mapping[str, Any], cap: int, home: Path) -> None:
@@ -102,6 +104,24 @@ def _load(code: Path, campaign: Mapping[str, Any]) -> Any:
     if not callable(getattr(made, "evaluate_json", None)):
         raise TypeError("%s has no method evaluate_json" % campaign["entry"])
     return made
+
+
+class _Streams:
+    """Standard input, output and error as they are at first: an evaluation may close or redirect them."""
+
+    _MODES: ClassVar[Dict[str, str]] = {"stdin": "r", "stdout": "w", "stderr": "w"}
+
+    def __init__(self) -> None:
+        self._kept = [os.dup(number) for number in range(len(self._MODES))]
+
+    def restore(self) -> None:
+        for number, (name, mode) in enumerate(self._MODES.items()):
+            os.dup2(self._kept[number], number)
+            first = getattr(sys, "__%s__" % name)
+            if first.closed:
+                first = open(number, mode, buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
+                setattr(sys, "__%s__" % name, first)
+            setattr(sys, name, first)
 
 
 class _Link:

@@ -17,13 +17,13 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from . import files, results
 from .evaluator import HEADER
-from .outcome import Outcome, describe_exit, failed, judge
+from .outcome import Outcome, describe_exit, describe_size, failed, judge
 
 TAIL_BYTES = 65536
 _CHUNK = 65536
 _DRAIN = 1 << 20
-_MESSAGE_BYTES = 131072
-"""Most bytes of a message of the evaluator itself (texts of up to 4000 + 16000 characters, escaped)."""
+_MESSAGE_BYTES = 262144
+"""Most bytes of a message of the evaluator itself: texts of 4000 + 16000 characters, up to 12 bytes each."""
 _REAP_SECONDS = 10.0
 
 
@@ -34,6 +34,7 @@ class EvaluatorProcess:
     Attributes:
         outcome: set when the attempt has come to its end; taken away by the next `begin`.
         cpu, elapsed: core-seconds and seconds of the attempt, loading not included, once `outcome` is set.
+        mark: what it and all that it starts are known by.  held: bytes of memory when last looked at.
         ended: the process is gone; make another one.
     """
 
@@ -43,6 +44,7 @@ class EvaluatorProcess:
         env: Mapping[str, str],
         selector: selectors.BaseSelector,
         *,
+        mark: str,
         objectives: int,
         limits: Mapping[str, int],
         start_timeout: float,
@@ -51,6 +53,7 @@ class EvaluatorProcess:
         self.outcome: Optional[Outcome] = None
         self.cpu = self.elapsed = 0.0
         self.ended = False
+        self.mark, self.held = mark, 0
         self._objectives, self._limits = objectives, limits
         self._selector = selector
         self._id = 0
@@ -130,6 +133,11 @@ class EvaluatorProcess:
         if before:
             with contextlib.suppress(KeyError):
                 self._selector.unregister(self._requests)
+
+    @property
+    def is_used(self) -> bool:
+        """Whether it had another attempt before this one, the effects of which may not be over."""
+        return self._id > 1
 
     # --- the event loop's side ------------------------------------------------------------------------------
 
@@ -276,7 +284,10 @@ class EvaluatorProcess:
         when = "in the middle of the evaluation" if self._ready else "while the optimizee was being loaded"
         message = "the evaluator was %s %s" % (describe_exit(self._code), when)
         if self._code == -signal.SIGKILL:
-            self._end_attempt(failed("killed", message + ": probably out of memory", text))
+            message += ": probably out of memory"
+            if self.held:
+                message += ", of which it held %s when last looked at" % describe_size(self.held)
+            self._end_attempt(failed("killed", message, text))
         else:
             self._end_attempt(failed("crash" if self._ready else "import", message, text))
 

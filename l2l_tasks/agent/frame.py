@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import re
+import time
 import traceback
 from typing import Any, BinaryIO, Dict, Mapping
 
@@ -12,7 +13,10 @@ from . import commands, files
 from .errors import AgentError
 
 _TOKEN = re.compile(r"[0-9a-f]{8,64}")
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM})
+ROOM_PATIENCE = 10.0
+"""Seconds to wait for room on a full disk: an evaluation that filled it may be about to end."""
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_PERMANENT = _FULL | {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 def call(stdin: BinaryIO, stdout: BinaryIO) -> int:
@@ -36,16 +40,28 @@ def call(stdin: BinaryIO, stdout: BinaryIO) -> int:
 def answer(request: Mapping[str, Any]) -> Dict[str, Any]:
     """The reply to a request, whatever happens."""
     try:
-        return {"ok": True, **commands.run(request)}
+        return {"ok": True, **_run(request)}
     except AgentError as error:
         return _error(error.kind, str(error))
     except OSError as error:
-        kind = "permanent" if error.errno in _FULL else "transient"
+        kind = "permanent" if error.errno in _PERMANENT else "transient"
         return _error(kind, "%s: the file system of the site says: %s" % (request.get("command"), error))
     except Exception:
         return _error(
             "internal", "%s: fault of the agent:\n%s" % (request.get("command"), traceback.format_exc())
         )
+
+
+def _run(request: Mapping[str, Any]) -> Dict[str, Any]:
+    """Run the command, again where the disk is full: commands may be repeated."""
+    limit = time.monotonic() + ROOM_PATIENCE
+    while True:
+        try:
+            return commands.run(request)
+        except OSError as error:
+            if error.errno not in _FULL or time.monotonic() > limit:
+                raise
+        time.sleep(0.2)
 
 
 def _error(kind: str, message: str) -> Dict[str, Any]:

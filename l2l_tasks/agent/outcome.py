@@ -122,6 +122,11 @@ def describe_exit(code: int) -> str:
     return "ended by %s" % _signal_name(-code) if code < 0 else "ended with exit status %d" % code
 
 
+def describe_size(number: int) -> str:
+    """Bytes in words: `12 MiB`, `3.4 GiB`."""
+    return "%.0f MiB" % (number / 2**20) if number < 2**30 else "%.1f GiB" % (number / 2**30)
+
+
 def _signal_name(number: int) -> str:
     import signal
 

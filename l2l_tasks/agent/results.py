@@ -22,6 +22,7 @@ ERROR_KINDS = frozenset(
         "exception",
         "crash",
         "killed",
+        "memory",
         "timeout",
         "invalid",
         "too_large",
@@ -43,10 +44,10 @@ _MOST_DIGITS = 25
 _FARTHEST = 2**53
 
 _HEAD = re.compile(rb'\{"sum":"([0-9a-f]{16})",')
-_KEY = re.compile(r"(0|[1-9][0-9]{0,9})\.(0|[1-9][0-9]{0,9})\.(0|[1-9][0-9]{0,9})")
+_KEY = re.compile(r"(0|-?[1-9][0-9]{0,9})\.(0|[1-9][0-9]{0,9})\.(0|[1-9][0-9]{0,9})")
 _NONCE = re.compile(r"[0-9a-f]{16}")
 _WORKER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,127}")
-_BUNDLE = re.compile(r"g[0-9]{5,10}-[0-9]{5,10}(-r[0-9a-z]{1,16})?")
+_BUNDLE = re.compile(r"g[0-9]{5,10}-t?[0-9]{5,10}(-r[0-9a-z]{1,16})?")
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _NOT_STORABLE = re.compile("[\x00\ud800-\udfff]")
 
@@ -63,7 +64,8 @@ class ResultLine:
     """One finished attempt of one evaluation.
 
     Attributes:
-        key: `individual.task.repeat`.  nonce: of the evaluation.  attempt: from 0.
+        key: `individual.task.repeat`; the individual is negative in tests on held-out tasks.
+        nonce: of the evaluation.  attempt: from 0.
         status: "ok", "infeasible" or "failed".  final: no further attempt will be made here.
         fitness: one finite number per objective when ok, else None.
         metrics: by name a finite number, or a list of them.

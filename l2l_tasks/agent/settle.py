@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Set, Tuple
 
-from . import results
+from . import checkpoints, results
 from .files import LineWriter
 from .pool import Bundle, Pool, remove_tree
 from .reconcile import Death
@@ -66,6 +66,7 @@ def settle(folder: Path, pool: Pool, worker: str, death: Death, campaign: Mappin
             if counted["attempt"] < int(campaign["attempts"]) and counted["lost"] < MAX_LOST:
                 left.append(counted)
             elif not _is_settled(folder, counted, limits):
+                checkpoints.finish(folder, counted["key"])
                 _write_lost(folder, bundle, counted, worker, death, written)
         if left:
             pool.give_back(worker, Bundle(bundle.name, bundle.generation, bundle.timeout, left))

@@ -3,7 +3,7 @@
 work/  agent/<sha16>.pyz   code/<sha256>/   campaigns/<campaign id>/
     campaign.json  job.sh  lock  reconcile.json  STOP (while stopped)
     pool/{todo,running/<worker>,done,bad}/<bundle>  results/<worker>.ndjson  results/archive/  logs/  scratch/
-    checkpoints/<key of an evaluation>/
+    checkpoints/<key of an evaluation>/  artifacts/<key of an evaluation>/
 """
 
 from __future__ import annotations

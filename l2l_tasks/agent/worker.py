@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Deque, Dict, Mapping, Optional, Sequence, Tuple
 
-from . import checkpoints, files, identity, results
+from . import artifacts, checkpoints, files, identity, oversight, results
 from .evaluator_process import EvaluatorProcess
 from .outcome import Outcome, failed, finite
 from .pool import Bundle, Pool, remove_tree
@@ -31,6 +31,7 @@ IMPORT_TIMEOUT = 900.0
 """Seconds that an optimizee may take to load, unless campaign.json says "import_timeout"."""
 WHOLE_LIFE = 0.9
 """An attempt that had this part of a worker's life and did not finish will not fit into any worker."""
+_OF_MEMORY = ("memory", "killed")
 _FIRST_PAUSE, _LONGEST_PAUSE, _TICK = 0.02, 1.0, 1.0
 
 
@@ -69,6 +70,8 @@ class Worker:
         self._writer = files.LineWriter(folder / "results" / (self.me.worker + ".ndjson"))
         log = folder / "logs" / (self.me.worker + ".log")  # held for life; exceptions speak every language
         self._log_file = open(log, "a", encoding="utf-8", errors="replace")  # noqa: SIM115
+        memory = oversight.allocated(os.environ, self.campaign["scheduler"])
+        self._oversight = oversight.Oversight("%s/%s" % (folder, self.me.worker), memory)
         self._host = socket.gethostname()[:255]
         self._selector = selectors.DefaultSelector()
         self.slots = [Slot(n) for n in range(int(self.campaign["slots"]))]
@@ -128,6 +131,7 @@ class Worker:
                     key.data.pump(key.fd)
                 else:
                     os.read(key.fd, 4096)
+            self._oversight.look(slot.evaluator for slot in self.slots if slot.evaluator is not None)
             for slot in self.slots:
                 if slot.evaluator is not None:
                     slot.evaluator.check()
@@ -221,14 +225,17 @@ class Worker:
             slot.evaluator = self._new_evaluator()
         request = {name: evaluation[name] for name in ("params", "task", "seed")}
         request.update(scratch=str(slot.scratch), deadline=None)
+        request["artifacts"] = str(artifacts.prepare(slot.scratch))
         request.update(checkpoints.prepare(self.folder, key, evaluation.get("parent")))
         slot.evaluator.begin(request, claimed.bundle.timeout)
 
     def _new_evaluator(self) -> EvaluatorProcess:
+        mark = self._oversight.mark()
         return EvaluatorProcess(
             [*self._program, "evaluate", str(self.folder)],
-            {**os.environ, **self.campaign["env"]},
+            {**os.environ, **self.campaign["env"], oversight.MARK: mark},
             self._selector,
+            mark=mark,
             objectives=int(self.campaign["objectives"]),
             limits=self.campaign["limits"],
             start_timeout=float(self.campaign.get("import_timeout") or IMPORT_TIMEOUT),
@@ -238,18 +245,26 @@ class Worker:
         """Write the line of a finished attempt; then the next attempt, or the slot is free."""
         claimed, evaluation = slot.claimed, slot.evaluation
         assert claimed is not None
-        final = self._write_result(claimed, evaluation, evaluator, outcome)
-        remove_tree(slot.scratch)
+        line, data = self._result(claimed, evaluation, evaluator, outcome)
+        remove_tree(slot.scratch)  # before the line is written: it may have filled the disk
+        artifacts.finish(self.folder, line.key, slot.scratch, keep=line.status == "ok")
+        # Memory may have been taken by attempts before it: it is to blame if it fails on its own as well.
+        counts = not (evaluator.is_used and line.error and line.error["kind"] in _OF_MEMORY)
+        if counts:
+            self._writer.append(data)
+        if line.error is not None:
+            self._log("%s attempt %d: %s" % (line.key, line.attempt, line.error))
         slot.claimed, self._idle_since = None, time.monotonic()
         self._longest = max(self._longest, evaluator.elapsed)
         self._look_again()
-        if final:
-            checkpoints.finish(self.folder, evaluation["key"])
-            del claimed.left[evaluation["key"]]
+        if counts and line.final:
+            checkpoints.finish(self.folder, line.key)
+            del claimed.left[line.key]
             if not claimed.left:
                 self._finish(claimed)
             return
-        evaluation["attempt"] += 1
+        if counts:
+            evaluation["attempt"] += 1
         if not self._draining and not self._fits(claimed.bundle.timeout):
             self._drain()
         if not self._draining:
@@ -260,10 +275,10 @@ class Worker:
         if not self.pool.finish(self.me.worker, claimed.bundle.name):
             self._log("bundle %s was taken from us" % claimed.bundle.name)
 
-    def _write_result(
+    def _result(
         self, claimed: Claimed, evaluation: Mapping[str, Any], evaluator: EvaluatorProcess, outcome: Outcome
-    ) -> bool:
-        """Write the line of an attempt, or that it is too long; whether it is final."""
+    ) -> Tuple[ResultLine, bytes]:
+        """The line of an attempt, or one that says that it is too long."""
 
         def made_of(outcome: Outcome) -> ResultLine:
             last = evaluation["attempt"] + 1 >= int(self.campaign["attempts"])
@@ -292,10 +307,7 @@ class Worker:
             message = "the result line has %d bytes, at most %d are allowed" % (len(data), most)
             line = made_of(failed("too_large", message))
             data = results.build_line(line)
-        self._writer.append(data)
-        if line.error is not None:
-            self._log("%s attempt %d: %s" % (line.key, line.attempt, line.error))
-        return line.final
+        return line, data
 
     # --- leaving --------------------------------------------------------------------------------------------
 
@@ -333,6 +345,7 @@ class Worker:
         for slot in self.slots:
             if slot.evaluator is not None:
                 slot.evaluator.kill()
+        self._oversight.clear()
 
     # --- the rest -------------------------------------------------------------------------------------------
 

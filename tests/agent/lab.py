@@ -99,6 +99,35 @@ class Zoo:
     def shout(self, params, request):
         raise ValueError("sch\u00f6n \u65e5")
 
+    def raise_this(self, params, request):
+        class Mute(Exception):
+            def __str__(self):
+                os._exit(3)
+
+        raise eval(params["error"], {"Mute": Mute})
+
+    def recurse(self, params, request):
+        self.recurse(params, request)
+
+    def garbage(self, params, request):
+        """Binary, megabytes, what looks like a reply, and half a line."""
+        reply = b'{"type":"reply","id":1,"cpu":0}\\n{"status":"ok","fitness":[0.0]}'
+        for _ in range(20):
+            os.write(1, bytes(range(256)) * 400 + reply)
+        os.write(1, b"half a line")
+        raise ValueError("after it")
+
+    def spoil(self, params, request):
+        eval(params["how"])
+        return {"status": "ok", "fitness": [1.0]}
+
+    def speak(self, params, request):
+        open("file", "w").close()
+        print("printed")
+        print("written to stderr", file=sys.stderr)
+        subprocess.run(["echo", "by a program"], check=True)
+        raise ValueError("after speaking")
+
     def kill_worker(self, params, request):
         os.kill(os.getppid(), signal.SIGKILL)
         time.sleep(60)

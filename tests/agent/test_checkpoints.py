@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 
 from l2l_tasks.agent import checkpoints
+from l2l_tasks.agent.files import LineWriter
+from l2l_tasks.agent.reconcile import Death
+from l2l_tasks.agent.results import StartedLine, build_line
+from l2l_tasks.agent.settle import settle
 from tests.agent.lab import CAMPAIGN, ZOO, Site, bundle, evaluation, singles, stop, until
 
 LEARNER = (
@@ -105,6 +109,36 @@ def test_old_checkpoints_are_removed(site: Site) -> None:
     assert len(kept(site)) == 5
     site.call("submit", **request, checkpoints_from=10)
     assert kept(site) == ["10.0.0", "11.0.0", "notes"]
+
+
+def test_tests_on_held_out_tasks(site: Site) -> None:
+    """Guards their negative individuals: old checkpoints go, theirs stay while they run, and no longer."""
+    site.open(LEARNER)
+    learn = {"do": "learn", "first": "fail"}
+    site.work_off([bundle(0, [evaluation(0, learn), {**evaluation(1, learn, parent=0), "key": "-2.0.0"}])])
+    assert {key: line.fitness for key, line in site.final().items()} == {"0.0.0": [0.0], "-2.0.0": [1.0]}
+    assert kept(site) == ["0.0.0"]
+    checkpoints.prepare(site.folder, "-3.0.0", None)
+    checkpoints.forget(site.folder, 1)
+    assert kept(site) == ["-3.0.0"]
+
+
+def test_a_test_whose_worker_died_leaves_none(site: Site) -> None:
+    """When no attempt is left; those of the others stay."""
+    site.open()
+    site.pool.register("P1_0_0")
+    made = [{**evaluation(n, {"x": 1}), "key": key} for n, key in enumerate(("-1.0.0", "4.0.0"))]
+    site.put([bundle(n, [one]) for n, one in enumerate(made)])
+    writer = LineWriter(site.folder / "results" / "P1_0_0.ndjson")
+    for one in made:
+        writer.append(build_line(StartedLine(one["key"], 0, "g00000-00000", 1.0)))
+        checkpoints.prepare(site.folder, one["key"], None)
+        (site.folder / "checkpoints" / one["key"] / "weights").write_text("1")
+        assert site.pool.claim("P1_0_0") is not None
+    writer.close()
+    settle(site.folder, site.pool, "P1_0_0", Death("FAILED", True), site.config(attempts=1))
+    assert sorted(site.final()) == ["-1.0.0", "4.0.0"]
+    assert kept(site) == ["4.0.0"]
 
 
 @pytest.mark.parametrize("parent", [-1, 1.0, "0", True])

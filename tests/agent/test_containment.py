@@ -37,6 +37,13 @@ FAILURES: list[tuple[dict[str, Any], str, str, str]] = [
     ({"do": "reply", "value": "'x' * 10**6"}, "too_large", "1000002 bytes", ""),
     ({"do": "deep", "depth": 20}, "too_deep", "8 deep", ""),
     ({"do": "deep", "depth": 5000}, "too_deep", "deep", ""),
+    ({"do": "raise_this", "error": "ValueError('\U0001f9e0' * 10**6)"}, "exception", "\U0001f9e0" * 9, ""),
+    ({"do": "raise_this", "error": "ValueError('\\ud800\\0')"}, "exception", "\ufffd\ufffd", "\ufffd\ufffd"),
+    ({"do": "raise_this", "error": "KeyboardInterrupt()"}, "exception", "KeyboardInterrupt", ""),
+    ({"do": "raise_this", "error": "Mute()"}, "crash", "exit status 3", ""),
+    ({"do": "recurse"}, "exception", "RecursionError", "in recurse"),
+    ({"do": "garbage"}, "exception", "ValueError: after it", "half a line"),
+    ({"do": "reply", "value": "{'status': 'ok', 'fitness': [10 ** 5000]}"}, "invalid", "JSON", ""),
 ]
 
 
@@ -86,6 +93,33 @@ def test_printing_does_no_harm(tmp_path: Path) -> None:
     assert error is not None
     assert (error["kind"], len(error["tail"])) == ("timeout", 16384)
     assert final["2.0.0"].status == "ok"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "sys.stdout.close()",
+        "[stream.close() for stream in (sys.stdin, sys.stdout, sys.stderr)]",
+        "[os.close(descriptor) for descriptor in range(3)]",
+        "setattr(sys, 'stdout', None)",
+        "setattr(sys, 'stderr', open(os.devnull, 'w')) or os.dup2(sys.stderr.fileno(), 2)",
+    ],
+)
+def test_what_one_does_to_its_output_does_not_matter_to_the_next(tmp_path: Path, wrong: str) -> None:
+    """In the same process: the next one prints, opens files and starts programs as always."""
+    site = Site(tmp_path)
+    site.open(attempts=1)
+    spoil, identity = {"do": "spoil", "how": wrong}, {"do": "identity"}
+    order = [spoil, identity, {"do": "speak"}, spoil, {"do": "speak"}, identity]
+    site.work_off([bundle(0, [evaluation(n, params) for n, params in enumerate(order)])])
+    final = [site.final()[f"{n}.0.0"] for n in range(len(order))]
+    assert [line.status for line in final] == ["ok", "ok", "failed", "ok", "failed", "ok"]
+    for line in (final[2], final[4]):
+        assert line.error is not None
+        assert line.error["message"] == "ValueError: after speaking"
+        for said in ("printed", "written to stderr", "by a program"):
+            assert said in line.error["tail"]
+    assert final[1].metrics["calls"] == 2.0
 
 
 def test_a_forked_child_does_not_answer_twice(tmp_path: Path) -> None:

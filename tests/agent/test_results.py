@@ -16,7 +16,7 @@ from l2l_tasks.agent.results import Line, Rejected, ResultLine, StartedLine, Wor
 finite = st.floats(allow_nan=False, allow_infinity=False)
 times = st.floats(0, 1e11)
 small = st.integers(0, 10**6)
-keys = st.builds(lambda a, b, c: f"{a}.{b}.{c}", small, small, small)
+keys = st.builds(lambda a, b, c: f"{a}.{b}.{c}", st.integers(-(10**6), 10**6), small, small)
 bundles = st.builds(
     lambda g, n, r: f"g{g:05d}-{n:05d}{r}", small, small, st.sampled_from(["", "-r1", "-r0a9f"])
 )
@@ -158,6 +158,8 @@ ERROR = {"kind": "crash", "message": "m", "tail": ""}
         {"type": []},
         {"key": "1.0"},
         {"key": "01.0.0"},
+        {"key": "-0.0.0"},
+        {"key": "1.-1.0"},
         {"key": "1.0.0\n"},
         {"nonce": "0" * 15},
         {"nonce": "G" * 16},

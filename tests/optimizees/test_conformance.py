@@ -6,14 +6,15 @@ import inspect
 import json
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import optimizees
-from optimizees.base import DIRECTIONS, Optimizee, OptionsError
-from optimizers.space import Space
+from optimizees.base import DIRECTIONS, Context, Infeasible, Optimizee, OptionsError, Result
+from optimizers.space import Float, Space
 from tests.support import l2l_stand_ins
 from tests.support.optimizee_runner import Runner
 
@@ -151,3 +152,44 @@ def test_every_option_refuses_what_is_no_number(reference: str) -> None:
         for wrong in WRONG[1:] if option == "environment" else WRONG:  # that is any word
             with pytest.raises(OptionsError, match=option):
                 optimizees.load(reference, {**SMALL[reference], option: wrong})
+
+
+class Looking(Optimizee):
+    """Keeps the context that it is given."""
+
+    def space(self) -> Space:
+        return Space({"x": Float(0.0, 1.0)})
+
+    def evaluate(
+        self, params: dict[str, Any], task: dict[str, Any], rng: np.random.Generator, context: Context
+    ) -> Result:
+        assert (task, rng.bit_generator.state["bit_generator"]) == ({}, "PCG64")
+        self.context = context
+        if params["x"] > 0.5:
+            raise Infeasible("x" * 10**6)
+        return Result([params["x"]])
+
+
+REQUEST = {
+    "params": {"x": 0.5},
+    "task": {"split": "train", "index": 0, "seed": 1},
+    "seed": 7,
+    "scratch": "/scratch",
+}
+
+
+def test_the_context_of_a_request() -> None:
+    """The folders that a worker names; without them, as in a trial by hand, the scratch folder."""
+    optimizee, named = Looking(), {"checkpoint": "/check", "inherited": "/parent", "artifacts": "/keep"}
+    assert optimizee.evaluate_json({**REQUEST, **named, "deadline": 5.0})["fitness"] == [0.5]
+    folders = (Path("/check"), Path("/parent"), Path("/keep"))
+    assert optimizee.context == Context(7, Path("/scratch"), 5.0, *folders)
+    optimizee.evaluate_json(REQUEST)
+    scratch = Path("/scratch")
+    assert optimizee.context == Context(7, scratch, None, scratch, None, scratch)
+
+
+def test_a_reason_without_end_is_cut() -> None:
+    """Guards an infeasible answer that would be refused for its size."""
+    reply = Looking().evaluate_json({**REQUEST, "params": {"x": 1.0}})
+    assert reply == {"status": "infeasible", "reason": "x" * 2000}

@@ -1,4 +1,4 @@
-"""What most evaluations of a generation fail with."""
+"""What the evaluations of a generation fail with."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from l2l_tasks.store.failures import Failure
 from tests.store import build
 
 
-def test_the_most_frequent_message_of_a_generation(connection: Connection) -> None:
-    """Other generations, other campaigns and what was told as ok do not count."""
+def test_the_messages_of_a_generation(connection: Connection) -> None:
+    """The most frequent first, each with its first evaluation; of this generation and campaign only."""
     campaign, other = (build.campaign(connection).id for _ in range(2))
     rare: dict[str, Any] = {"error_kind": "timeout", "error_message": "longer than 10 s"}
     for name in (campaign, other):
@@ -27,7 +27,11 @@ def test_the_most_frequent_message_of_a_generation(connection: Connection) -> No
     generations.mark_collected(connection, campaign, 1)
     build.tell(connection, campaign, 1, [6])
 
-    assert failures.most_frequent(connection, campaign, 0) == Failure(4, 5, "exception", "ValueError: 10 s")
-    assert failures.most_frequent(connection, other, 0) == Failure(1, 1, "timeout", "longer than 10 s")
-    assert failures.most_frequent(connection, campaign, 1) is None
-    assert failures.most_frequent(connection, campaign, -1) is None
+    assert failures.of_generation(connection, campaign, 0) == [
+        Failure(4, 5, 1, "exception", "ValueError: 10 s", "0.0.0", "Traceback ..."),
+        Failure(1, 5, 1, "timeout", "longer than 10 s", "4.0.0", "Traceback ..."),
+    ]
+    last = Failure(1, 1, 0, "timeout", "longer than 10 s", "4.0.0", "Traceback ...")
+    assert failures.of_generation(connection, other, 0) == [last]
+    assert failures.of_generation(connection, campaign, 1) == []
+    assert failures.of_generation(connection, campaign, -1) == []

@@ -1,7 +1,8 @@
 """Workers as detached processes of this machine: the scheduler of a laptop and of single servers.
 
 Options: `max_workers` (default: number of CPUs), `setup` (shell lines before the worker). The resource
-options of Slurm are accepted and mean nothing here, so that one campaign file serves both.
+options of Slurm are accepted, so that one campaign file serves both; `memory` is what a worker's evaluators
+may hold (oversight.py), the others mean nothing here.
 
 Register: `work/local-scheduler/<job name>/<job>_<index>.json` says which process it is; `.exit` holds its
 exit status, written by a small shell (the keeper) that stays above the worker; `.cancelled` marks one that

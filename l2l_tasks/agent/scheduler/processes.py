@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 from pathlib import Path
-from typing import Iterable, List, Optional
+from typing import Dict, Iterable, List, Optional
 
 _PROC = Path("/proc")
+_SIZE = re.compile(r"^(\w+):\s+([0-9]+) kB$", re.MULTILINE)
 _DEAD_STATES = "ZX"
 
 
@@ -48,17 +50,49 @@ def alive(pid: int, mark: str) -> bool:
 
 def with_environment(name: str, value: str) -> List[int]:
     """Pids of our live processes started with `name=value` in the environment (Linux; elsewhere none)."""
-    wanted = ("%s=%s" % (name, value)).encode()
-    found = []
+    return by_environment(name).get(value, [])
+
+
+def by_environment(name: str) -> Dict[str, List[int]]:
+    """Pids of our live processes started with `name` in the environment, by its value (Linux; else none)."""
+    beginning = os.fsencode(name) + b"="
+    found: Dict[str, List[int]] = {}
     for entry in _PROC.glob("[0-9]*"):
         try:
             held = (entry / "environ").read_bytes().split(b"\0")
         except OSError:  # gone meanwhile, or somebody else's
             continue
         pid = int(entry.name)
-        if wanted in held and birth_mark(pid) is not None:
-            found.append(pid)
+        value = next((one[len(beginning) :] for one in held if one.startswith(beginning)), None)
+        if value is not None and birth_mark(pid) is not None:
+            found.setdefault(os.fsdecode(value), []).append(pid)
     return found
+
+
+def resident(pid: int) -> int:
+    """Bytes of memory that a process occupies, without what files hold as well; 0 when it is gone."""
+    sizes = _sizes(pid, "status")
+    return sizes.get("RssAnon", 0) + sizes.get("RssShmem", 0)
+
+
+def proportional(pid: int) -> int:
+    """As `resident`, but its part only of what it shares with other processes; slow for a large process.
+
+    An upper bound before Linux 5.3; 0 where nothing can be known.
+    """
+    sizes = _sizes(pid, "smaps_rollup")
+    if "Pss_Anon" in sizes:
+        return sizes["Pss_Anon"] + sizes.get("Pss_Shmem", 0)
+    return min(sizes.get("Pss", 0), resident(pid))
+
+
+def _sizes(pid: int, file: str) -> Dict[str, int]:
+    """The sizes in bytes that a file of a process names."""
+    try:
+        text = (_PROC / str(pid) / file).read_text(errors="replace")
+    except OSError:
+        return {}
+    return {name: int(number) * 1024 for name, number in _SIZE.findall(text)}
 
 
 def send(pids: Iterable[int], number: signal.Signals) -> None:
