@@ -1,4 +1,4 @@
-"""Inner loops: the built-in optimizees by name, users' own from a folder, and their code for the site.
+"""Inner loops: the built-in optimizees, users' own from a folder or a package, and their code for the site.
 
 Importing this package is cheap; an optimizee's module is imported when it is asked for.
 Staged to the site with every optimizee: standard library only, Python 3.8 syntax.
@@ -11,11 +11,12 @@ import contextlib
 import difflib
 import hashlib
 import importlib
+import importlib.util
 import inspect
 import os
 import sys
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple
 
@@ -41,8 +42,11 @@ BUILT_IN: Dict[str, str] = {
     "structural_plasticity": "optimizees.structural_plasticity:StructuralPlasticity",
     "whole_brain": "optimizees.whole_brain:WholeBrain",
 }
+BY_OPTION = {"single_cell": ("simulator", ("arbor", "eden", "nest", "neuron"))}
+"""Built-ins that run in one of several environments: the option that says which, and its values."""
 STAGED = ("optimizees/__init__.py", "optimizees/base.py", "optimizers/__init__.py", "optimizers/space.py")
 RESERVED = ("optimizees", "optimizers", "l2l_tasks")
+COMPILED = (".so", ".pyd", ".dylib", ".dll")
 MAX_FILE_BYTES = 4 * 2**20
 MAX_FILES = 500
 MAX_TOTAL_BYTES = 16 * 2**20
@@ -59,11 +63,13 @@ class CodeBundle:
         sha256: fingerprint of the files (names and contents): equal bundles have equal names at the site.
         files: contents by relative path, with "/" between folders.
         entry: "module:Class", importable when the unpacked folder is on the import path.
+        origin: the folder (or module) of a user's own code; None for a built-in.
     """
 
     sha256: str
     files: Mapping[str, bytes]
     entry: str
+    origin: Optional[Path] = field(default=None, compare=False)
 
 
 def names() -> List[str]:
@@ -71,49 +77,114 @@ def names() -> List[str]:
     return sorted(BUILT_IN)
 
 
+def by_environment() -> Dict[str, List[str]]:
+    """The built-in optimizees by the environment that they need; with the option, where one decides."""
+    found: Dict[str, List[str]] = {}
+    for name in names():
+        option, values = BY_OPTION.get(name, ("", ()))
+        for value in values:
+            found.setdefault(value, []).append(f"{name} ({option}: {value})")
+        if not values:
+            found.setdefault(_find_class(name, None).environment, []).append(name)
+    return found
+
+
 def load(reference: str, options: Mapping[str, Any], path: Optional[Path] = None) -> Optimizee:
-    """An optimizee: a built-in by name, or `module:Class` from the folder `path`.
+    """An optimizee: a built-in by name, or `module:Class` of the folder `path`, else of an installed package.
 
     Raises OptimizeeError: unknown name, module or class that cannot be imported; OptionsError: wrong options.
     """
-    from optimizees.base import OptimizeeError, OptionsError
+    from optimizees.base import OptionsError
 
-    if path is not None and not path.is_dir():
-        raise OptimizeeError(f"{path}: no such folder (it must hold the module of your optimizee)")
-    with _importing, _on_path(path):
-        found = _find_class(reference, path)
-        _check_option_names(reference, found, options)
-        try:
-            optimizee: Optimizee = found(**dict(options))
-        except (TypeError, ValueError) as error:
-            raise OptionsError(f"optimizee {reference!r}: {error}") from error
+    with _importing:
+        origin = _origin(reference, path)
+        with _importing_from(origin, path):
+            found = _find_class(reference, origin)
+            _check_option_names(reference, found, options)
+            try:
+                optimizee: Optimizee = found(**dict(options))
+            except (TypeError, ValueError) as error:
+                raise OptionsError(f"optimizee {reference!r}: {error}") from error
     return optimizee
 
 
 def code_bundle(reference: str, path: Optional[Path] = None) -> CodeBundle:
     """The files that the site needs to run an optimizee (see `load`).
 
-    For a user's class this is the whole folder `path` apart from hidden files and caches.
-    Raises OptimizeeError when the folder is missing or holds more than code and small data.
+    For a user's class this is the whole folder `path`, or the whole installed package (of `a.b:C` all that is
+    below `a`), apart from hidden files and caches. What else it imports must be in the site's environment.
+    Raises OptimizeeError when that is missing or holds more than code and small data.
     """
     from optimizees.base import OptimizeeError
 
     files = {name: (_ROOT / name).read_bytes() for name in STAGED}
-    if path is None:
+    origin, entry = _origin(reference, path), reference
+    module = reference.partition(":")[0]
+    if origin is None:
         entry = _built_in(reference)
         files.update(_sources(entry.partition(":")[0]))
+    elif path is None:
+        files.update(_package_files(module.partition(".")[0], origin))
     else:
-        entry = reference
         own = dict(_folder_files(path))
         taken = sorted({name.split("/")[0].partition(".")[0] for name in own} & set(RESERVED))
         if taken:
             raise OptimizeeError(
                 f"{path}: the names {', '.join(taken)} belong to the framework: rename yours"
             )
-        if reference.partition(":")[0].replace(".", "/") + ".py" not in own:
-            raise OptimizeeError(f"{path}: there is no {reference.partition(':')[0]}.py in it")
+        file = module.replace(".", "/")
+        if f"{file}.py" not in own and f"{file}/__init__.py" not in own:
+            raise OptimizeeError(f"{path}: there is no {module}.py in it")
         files.update(own)
-    return CodeBundle(_fingerprint(files), files, entry)
+    return CodeBundle(_fingerprint(files), files, entry, origin)
+
+
+def _origin(reference: str, path: Optional[Path]) -> Optional[Path]:
+    """Where a user's own code is: the folder `path`, else the package or module that is installed here."""
+    from optimizees.base import OptimizeeError
+
+    if path is not None:
+        if not path.is_dir():
+            raise OptimizeeError(f"{path}: no such folder (it must hold the module of your optimizee)")
+        return path
+    if ":" not in reference:
+        return None
+    top = reference.partition(":")[0].partition(".")[0]
+    if top in RESERVED:
+        raise OptimizeeError(f"{top!r} belongs to the framework: name its optimizees by `name` (no `class`)")
+    importlib.invalidate_caches()
+    spec = importlib.util.find_spec(top)
+    if spec is None:
+        raise OptimizeeError(
+            f"there is no package {top!r} where l2l runs: install it there, or give the folder of your "
+            "module as `path`"
+        )
+    place = Path(spec.origin or "")
+    if not place.is_file():
+        raise OptimizeeError(
+            f"package {top!r} is zipped, built in or without an __init__.py: give its folder as `path`"
+        )
+    return place.parent if spec.submodule_search_locations else place
+
+
+def _package_files(name: str, origin: Path) -> Dict[str, bytes]:
+    """All files of an installed package, or of a module; refuses what must be installed at the site."""
+    from optimizees.base import OptimizeeError
+
+    advice = (
+        "install it in the Python environment at the site, and give a module of your own, with its folder as "
+        "`path`, that imports it inside evaluate"
+    )
+    files = _walk(origin) if origin.is_dir() else [origin]
+    compiled = [file.name for file in files if file.suffix in COMPILED]
+    if compiled:
+        raise OptimizeeError(f"package {name!r} has compiled parts ({compiled[0]}): {advice}")
+    if origin.is_file():
+        return {f"{name}.py": origin.read_bytes()}
+    try:
+        return {f"{name}/{relative}": content for relative, content in _folder_files(origin)}
+    except OptimizeeError as error:
+        raise OptimizeeError(f"package {name!r} cannot be brought to the site ({error}): {advice}") from error
 
 
 def _built_in(name: str) -> str:
@@ -151,10 +222,10 @@ def _own_imports(source: bytes) -> List[str]:
     return sorted(f"optimizees.{n}" for n in found if (place / n).is_dir() or (place / f"{n}.py").is_file())
 
 
-def _find_class(reference: str, path: Optional[Path]) -> Any:
+def _find_class(reference: str, origin: Optional[Path]) -> Any:
     from optimizees.base import Optimizee, OptimizeeError
 
-    module_name, _, class_name = (reference if path is not None else _built_in(reference)).partition(":")
+    module_name, _, class_name = (_built_in(reference) if origin is None else reference).partition(":")
     try:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:  # the latter of a script without `if __name__ == "__main__"`
@@ -164,7 +235,7 @@ def _find_class(reference: str, path: Optional[Path]) -> Any:
         raise OptimizeeError(
             f"cannot import {module_name!r} of optimizee {reference!r}: {type(error).__name__}: {error}{hint}"
         ) from error
-    if path is not None and not _inside(module, path):
+    if origin is not None and not _inside(module, origin):
         raise OptimizeeError(f"the name {module_name!r} belongs to another module ({module!r}): rename yours")
     found = getattr(module, class_name, None)
     if not (inspect.isclass(found) and issubclass(found, Optimizee)):
@@ -193,40 +264,39 @@ def _check_option_names(reference: str, found: Any, options: Mapping[str, Any]) 
 
 
 @contextlib.contextmanager
-def _on_path(folder: Optional[Path]) -> Iterator[None]:
-    """Import from `folder` first, and forget its modules afterwards.
+def _importing_from(origin: Optional[Path], folder: Optional[Path]) -> Iterator[None]:
+    """Import from `folder` first, if there is one, and forget the modules of `origin` afterwards.
 
-    Two campaigns may both bring a `model.py`: neither may be given the other's.
+    Two campaigns may both bring a `model.py`, or two versions of a package: neither is given the other's.
     """
-    if folder is None:
+    if origin is None:
         yield
         return
-    place = str(folder.resolve())
     before = set(sys.modules)
-    sys.path.insert(0, place)
-    importlib.invalidate_caches()
+    place = None if folder is None else str(folder.resolve())
+    if place is not None:
+        sys.path.insert(0, place)
+        importlib.invalidate_caches()
     try:
         yield
     finally:
-        with contextlib.suppress(ValueError):  # the module took it off itself
+        if place in sys.path:  # else the module took it off itself
             sys.path.remove(place)
         for name in set(sys.modules) - before:
-            if _inside(sys.modules[name], folder):
+            if _inside(sys.modules[name], origin):
                 del sys.modules[name]
 
 
-def _inside(module: Any, folder: Path) -> bool:
-    """Whether a module was imported from a file below `folder`."""
+def _inside(module: Any, origin: Path) -> bool:
+    """Whether a module was imported from `origin` or a file below it."""
     file = getattr(module, "__file__", None)
-    return file is not None and folder.resolve() in Path(file).resolve().parents
+    return file is not None and origin.resolve() in (Path(file).resolve(), *Path(file).resolve().parents)
 
 
 def _folder_files(folder: Path) -> Iterable[Tuple[str, bytes]]:
     """The files of a user's folder by relative path; refuses what does not belong into a code bundle."""
     from optimizees.base import OptimizeeError
 
-    if not folder.is_dir():
-        raise OptimizeeError(f"{folder}: no such folder (it must hold the module of your optimizee)")
     count = total = 0
     for file in _walk(folder):
         if not file.is_file():

@@ -21,7 +21,12 @@ ANSWER_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at. `advice` says what to do when it is not `ok`."""
+    """One thing that was looked at.
+
+    Attributes:
+        ok: it is as it should be; with `advice`: something is not there that need not be.
+        advice: what to do about it.
+    """
 
     name: str
     ok: bool
@@ -47,6 +52,8 @@ def report(findings: Iterable[Finding]) -> bool:
     for finding in findings:
         fine = fine and finding.ok
         mark, style = ("ok  ", "green") if finding.ok else ("FAIL", "red")
+        if finding.ok and finding.advice:
+            mark, style = "none", "yellow"
         console.print(mark, style=style, end=" ", markup=False)
         console.print(f"{finding.name}: {finding.text}", markup=False, soft_wrap=True)  # to be copied whole
         if finding.advice:
@@ -207,7 +214,11 @@ def _link(link: LinkStatus) -> str:
 
 
 def _site(name: str, asked_for: bool) -> Iterator[Finding]:
-    """Log in, start the agent and let it look around: one SSH command."""
+    """Log in, start the agent and let it look around: one SSH command.
+
+    `asked_for`: the site was named; only then all environments are tried.
+    """
+    from l2l_tasks.cli import use_cases
     from l2l_tasks.site.client import open_site
 
     missing = _connection_missing(name)
@@ -219,7 +230,7 @@ def _site(name: str, asked_for: bool) -> Iterator[Finding]:
     if link is not None:
         yield Finding(f"site {name}", True, _link(link))
     try:
-        found = client.probe()
+        found = client.probe(environments=use_cases.checks(client.profile) if asked_for else None)
     finally:
         client.close()
     gigabytes = found["disk_free_bytes"] / 2**30
@@ -239,3 +250,5 @@ def _site(name: str, asked_for: bool) -> Iterator[Finding]:
         yield Finding(
             f"site {name}", False, str(problem), f"change the profile {name}.yaml, or ask the site's support"
         )
+    if asked_for:
+        yield from use_cases.findings(client.profile, found.get("environments") or {})

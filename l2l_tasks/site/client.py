@@ -14,6 +14,7 @@ from typing import Any
 
 from l2l_tasks import connections
 from l2l_tasks.agent import build
+from l2l_tasks.agent.probing import PYTHON_SECONDS
 from l2l_tasks.errors import (
     SiteError,
     SiteNotOpen,
@@ -102,11 +103,20 @@ class SiteClient:
             return reply
         raise self._error(command, reply)
 
-    def probe(self, scheduler: Mapping[str, Any] | None = None, python: str | None = None) -> Reply:
-        """What the site is and can: Python, disk, locks, limits of the scheduler, `problems`."""
+    def probe(
+        self,
+        scheduler: Mapping[str, Any] | None = None,
+        python: str | None = None,
+        environments: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> Reply:
+        """What the site is and can: Python, disk, locks, limits of the scheduler, `problems`.
+
+        `environments`: Pythons to try as well, as the agent's `probe` takes them.
+        """
         request: Reply = {"python": python or self.profile.python, "write": True}
         request["scheduler"] = dict(scheduler or self.profile.scheduler_config({}))
-        return self.call("probe", request)
+        request["environments"] = dict(environments or {})
+        return self.call("probe", request, CALL_SECONDS + (PYTHON_SECONDS if environments else 0.0))
 
     def check(self, config: Mapping[str, Any]) -> list[str]:
         """Why the site would refuse a campaign (campaign.json's content); empty when it would not."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from l2l_tasks import validation
+from l2l_tasks import validation, work_tree
 from l2l_tasks.context import Context
 from l2l_tasks.errors import UserError
 from l2l_tasks.spec import CampaignSpec
@@ -41,6 +41,7 @@ def begin(ctx: Context, origin: str, spec: CampaignSpec, base_dir: Path, who: st
         "objectives": [{"name": o.name, "direction": o.direction} for o in prepared.optimizee.objectives],
         "entry": prepared.code.entry,
         "code": prepared.code.sha256,
+        "commit": None if prepared.code.origin is None else work_tree.commit(prepared.code.origin),
         "environment": prepared.optimizee.environment,
         "batch": prepared.batch,
     }

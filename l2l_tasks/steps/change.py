@@ -14,7 +14,8 @@ import optimizers
 from l2l_tasks import needs, validation
 from l2l_tasks.context import Context
 from l2l_tasks.errors import UserError
-from l2l_tasks.spec import CampaignSpec, OptimizerSpec, apply_overrides
+from l2l_tasks.spec import CampaignSpec, OptimizerSpec
+from l2l_tasks.spec_overrides import apply_overrides
 from l2l_tasks.steps import stored
 from l2l_tasks.steps.stored import StoredCampaign
 from l2l_tasks.store import code, events, individuals, versions
@@ -33,7 +34,7 @@ def change(
         ctx: open connections.
         campaign_id: the campaign.
         spec: the new specification; None: the newest version so far.
-        overrides: fields that are changed in it, as `spec.apply_overrides` takes them.
+        overrides: fields that are changed in it, as `apply_overrides` takes them.
         who: the person who asked for it.
 
     Raises:
@@ -95,7 +96,7 @@ def _check_population(newest: StoredCampaign, new: CampaignSpec, in_flight: int)
 
 def _prepared(new: CampaignSpec, files: dict[str, bytes]) -> validation.Prepared:
     """The new specification, checked against the optimizee as the campaign began with it."""
-    if new.optimizee.path is None:
+    if new.optimizee.class_ is None:
         return validation.build(new, Path())
     with tempfile.TemporaryDirectory(prefix="l2l-") as folder:
         for name, content in files.items():

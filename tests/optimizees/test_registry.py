@@ -192,6 +192,85 @@ def test_bundle_refuses_what_does_not_belong(tmp_path: Path) -> None:
         code_bundle("mine:Mine", own)
 
 
+def installed(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package as pip leaves it, in a folder of the import path; the optimizee is in a module of it."""
+    package = folder(place / "ours" / "models")
+    for module in ("mine", "helper"):
+        file = package / f"{module}.py"
+        file.write_text(file.read_text().replace("from helper", "from ours.models.helper"))
+    (place / "ours" / "__init__.py").write_text("from ours.models.mine import Mine\n")
+    (package / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(str(place))
+    return place / "ours"
+
+
+@pytest.mark.parametrize("reference", ["ours.models.mine:Mine", "ours:Mine"])
+def test_an_installed_package_runs_from_its_bundle(
+    reference: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole package travels, with its data, and nothing else of the folder that it is installed in."""
+    package = installed(tmp_path / "site-packages", monkeypatch)
+    (package.parent / "other.py").write_text("")
+    bundle = code_bundle(reference)
+    assert bundle.origin == package
+    assert {name for name in bundle.files if name not in optimizees.STAGED} == {
+        "ours/__init__.py", "ours/models/__init__.py", "ours/models/mine.py", "ours/models/helper.py",
+        "ours/models/data/table.csv",
+    }  # fmt: skip
+    assert load(reference, {"scale": 2.0}).space().names == ("a",)
+    assert not [name for name in sys.modules if name.partition(".")[0] == "ours"]
+    with Runner.start(reference, {"scale": 2.0}, tmp_path, None, sys.executable) as runner:
+        assert runner.ask({"a": 0.5}, 1)["reply"]["fitness"] == [11.5, 2.0]
+
+
+def test_an_installed_module_without_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = OWN.format(value=1.0).replace("from helper import OFFSET", "OFFSET = 10.0")
+    (tmp_path / "alone.py").write_text(own)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert load("alone:Mine", {}).space().names == ("a",)
+    assert code_bundle("alone:Mine").files["alone.py"] == own.encode()
+
+
+def test_a_package_is_loaded_as_it_is_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that lives for weeks: the next campaign is given the version that was installed meanwhile."""
+    package = installed(tmp_path, monkeypatch)
+    first = code_bundle("ours:Mine").sha256
+    assert load("ours:Mine", {}).objectives[0].name == "cost"
+    file = package / "models" / "mine.py"
+    file.write_text(file.read_text().replace('"cost"', '"other_cost"'))
+    assert load("ours:Mine", {}).objectives[0].name == "other_cost"
+    assert code_bundle("ours:Mine").sha256 != first
+
+
+def test_packages_that_cannot_travel_are_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = installed(tmp_path, monkeypatch)
+    (tmp_path / "spaces").mkdir()
+    for reference, match in (
+        ("nowhere:Mine", "no package 'nowhere' where l2l runs: install it"),
+        ("spaces.mine:Mine", r"without an __init__\.py"),
+        ("sys:Mine", "built in"),
+        ("optimizees.functions:Sphere", "belongs to the framework"),
+        ("numpy:Mine", "compiled parts .*install it in the Python environment at the site"),
+    ):
+        with pytest.raises(OptimizeeError, match=match):
+            code_bundle(reference)
+    (package / "data.bin").write_bytes(bytes(optimizees.MAX_FILE_BYTES + 1))
+    with pytest.raises(OptimizeeError, match=r"'ours' .*data\.bin: too much .*install it in the Python"):
+        code_bundle("ours:Mine")
+    (package / "data.bin").unlink()
+    (package / "fast.cpython-311-x86_64-linux-gnu.so").write_bytes(b"")
+    with pytest.raises(OptimizeeError, match=r"compiled parts \(fast\..*inside evaluate"):
+        code_bundle("ours:Mine")
+
+
+def test_a_class_of_a_folder_may_be_in_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also what a campaign with an installed package is checked against later."""
+    installed(tmp_path / "own", monkeypatch)
+    monkeypatch.undo()
+    assert load("ours:Mine", {}, tmp_path / "own").space().names == ("a",)
+    assert "ours/__init__.py" in code_bundle("ours:Mine", tmp_path / "own").files
+
+
 class Named(TaskFamily):
     """Tasks that say how they were drawn."""
 

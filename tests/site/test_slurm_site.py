@@ -11,6 +11,7 @@ import pytest
 
 import optimizees
 from l2l_tasks.agent import results
+from l2l_tasks.cli import use_cases
 from l2l_tasks.errors import UserError
 from l2l_tasks.site.client import SiteClient, open_site
 from l2l_tasks.spec import ResourcesSpec
@@ -38,6 +39,25 @@ def test_probe_reports_the_limits_of_the_real_slurm(client: SiteClient) -> None:
     status = client.status()
     assert status is not None
     assert (status.connected, status.logins, status.circuit) == (True, 1, "")
+
+
+def test_environments_are_tried_as_jobs_start(client: SiteClient) -> None:
+    """Jobs begin with the environment of a login; the lab's own Python has NEST, and its own NumPy."""
+    login = {
+        "python": client.profile.python,
+        "setup": ["shopt -q login_shell && export KIND=login"],
+        "env": {},
+    }
+    asked = {
+        **use_cases.checks(client.profile),
+        "kind": {**login, "check": "import os; print(os.environ['KIND'])"},
+    }
+    commands = client.commands
+    found = client.probe(environments=asked)["environments"]
+    assert client.commands <= commands + 3, "one command, and two more where the agent must be brought first"
+    assert found["kind"] == {"status": 0, "output": "login"}
+    works = {f.name for f in use_cases.findings(client.profile, found) if f.ok and not f.advice}
+    assert {"site slurm-lab, numpy", "site slurm-lab, nest"} <= works
 
 
 def test_refusals_of_slurm_are_told_before_anything_is_submitted(client: SiteClient) -> None:
