@@ -25,7 +25,8 @@ from l2l_tasks.dag_operators import (
     WaitOperator,
 )
 from l2l_tasks.errors import SpecError
-from l2l_tasks.spec import CampaignSpec, load
+from l2l_tasks.spec import CampaignSpec
+from l2l_tasks.spec_file import load
 
 # A campaign has one active run, or two while the last generation is being logged.
 MAX_ACTIVE_RUNS = 128
@@ -119,7 +120,8 @@ def campaign_dag(dag_id: str, path: Path, spec: CampaignSpec | None) -> DAG:
         )
         collect = CollectSensor(task_id="collect")
         update = UpdateOperator(task_id="update")
-        next_generation = NextGenerationOperator(task_id="next_generation")
+        # Where Airflow has no slot for both, before the logs: these keep nobody waiting.
+        next_generation = NextGenerationOperator(task_id="next_generation", priority_weight=2)
         log = LogOperator(task_id="log")
         submit >> wait >> collect >> update >> [next_generation, log]
     return dag

@@ -18,7 +18,7 @@ from l2l_tasks import dag_campaign, dag_names, dag_params
 from l2l_tasks.dag_campaign import Place
 from l2l_tasks.errors import TrackingError, UserError
 from l2l_tasks.mlflow_pages import run_page
-from l2l_tasks.spec import load
+from l2l_tasks.spec_file import load
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -9,7 +9,8 @@ from airflow.sdk import Param
 
 import optimizers
 from l2l_tasks.site import profile
-from l2l_tasks.spec import CampaignSpec, apply_overrides
+from l2l_tasks.spec import CampaignSpec
+from l2l_tasks.spec_overrides import apply_overrides, small_form
 
 # Name in the form -> field of the specification.
 FIELDS = {
@@ -22,6 +23,13 @@ FIELDS = {
     "note": "note",
 }
 LARGEST_SEED = 2**32 - 1
+SMALL = Param(
+    False,
+    type="boolean",
+    title="Small",
+    description="The same campaign in a minute, as its file says below `small`. Other fields of this form "
+    "that differ from the file are changed in it too.",
+)
 
 
 def form(spec: CampaignSpec) -> dict[str, Param]:
@@ -32,6 +40,7 @@ def form(spec: CampaignSpec) -> dict[str, Param]:
     optimizer_names = sorted({*optimizers.names(), spec.optimizer.name})
     site_names = sorted({*profile.names(), spec.site})
     return {
+        **({"small": SMALL} if spec.small else {}),
         "optimizer": Param(
             spec.optimizer.name,
             type="string",
@@ -89,9 +98,10 @@ def form(spec: CampaignSpec) -> dict[str, Param]:
 
 
 def apply(spec: CampaignSpec, values: Mapping[str, Any]) -> CampaignSpec:
-    """The specification with what was changed in the form.
+    """The specification, or its small form, with what was changed in the form.
 
     Raises:
+        UserError: the small form is wanted and the file has none.
         SpecError: a value is not allowed.
     """
     data = spec.model_dump(mode="json")
@@ -100,6 +110,8 @@ def apply(spec: CampaignSpec, values: Mapping[str, Any]) -> CampaignSpec:
         for name, field in FIELDS.items()
         if values.get(name) is not None and values[name] != _at(data, field)
     }
+    if values.get("small"):
+        spec = small_form(spec)
     return apply_overrides(spec, changed) if changed else spec
 
 

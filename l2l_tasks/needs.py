@@ -5,9 +5,8 @@ from __future__ import annotations
 from pydantic import BaseModel
 
 import optimizers
-from l2l_tasks.spec import CampaignSpec, OptimizerSpec, Problem
-
-SMALLEST_POPULATION = 4  # of optimizers whose individuals inherit
+from l2l_tasks.spec import CampaignSpec, OptimizerSpec
+from l2l_tasks.spec_yaml import Problem
 
 
 def problems(spec: CampaignSpec, options: BaseModel, batch: int) -> list[Problem]:
@@ -24,7 +23,8 @@ def problems(spec: CampaignSpec, options: BaseModel, batch: int) -> list[Problem
     if spec.tasks.fresh:
         message = f"optimizer {name!r} goes on with learners at the task that they know: fresh: false"
         found.append(Problem(("tasks", "fresh"), message))
-    needed, in_flight = _population(options) + again, spec.execution.in_flight or batch
+    needed = optimizers.get(name).in_flight_needed(options) + again
+    in_flight = spec.execution.in_flight or batch
     if in_flight < needed:
         found.append(
             Problem(
@@ -56,6 +56,26 @@ def slices(spec: CampaignSpec, needed: int) -> list[Problem]:
     return found
 
 
+def whole_design(spec: CampaignSpec, needed: int, batch: int) -> list[Problem]:
+    """What of the budget ends the campaign before the `needed` individuals are told; 0: any number will do."""
+    again, found = int(spec.optimizer.options.get("reevaluate", 0)), []
+    per_generation = batch * spec.tasks.per_individual * spec.tasks.repeats
+    for key, unit in (("generations", 1), ("evaluations", per_generation)):
+        limit = getattr(spec.budget, key)
+        if limit is None:
+            continue
+        generations = -(-limit // unit)  # the last one is evaluated whole
+        told = batch + (generations - 1) * (batch - again)  # nothing is evaluated again in the first
+        if told < needed:
+            enough = unit * -(-(needed - batch) // (batch - again)) + 1
+            message = (
+                f"optimizer {spec.optimizer.name!r} has no result before all {needed} individuals of its "
+                f"design are evaluated, these are at most {told}: at least {enough} {key} with batch {batch}"
+            )
+            found.append(Problem(("budget", key), message))
+    return found
+
+
 def all_checkpoints(optimizer: OptimizerSpec) -> bool:
     """Whether any individual's checkpoint may be needed again: an elite begins again from its parent's."""
     return bool(optimizer.options.get("reevaluate")) and _inherits(optimizer.name)
@@ -69,7 +89,3 @@ def as_many_as_first(optimizer: OptimizerSpec) -> bool:
 def _inherits(name: str) -> bool:
     """Whether the optimizer declares it; one that this release does not know does not."""
     return name in optimizers.names() and optimizers.get(name).capabilities.inherits
-
-
-def _population(options: BaseModel) -> int:
-    return int(getattr(options, "population", None) or SMALLEST_POPULATION)

@@ -15,6 +15,8 @@ from typing import Any, Literal
 
 Direction = Literal["minimize", "maximize"]
 Status = Literal["ok", "failed", "infeasible"]
+Aggregation = str | Mapping[str, float]
+"""`mean`, `median`, `worst`, or `{"quantile": share of the evaluations that are at least as good}`."""
 
 _LARGEST_EXCESS = 1e300  # sums of these are finite
 
@@ -67,11 +69,11 @@ def optimizer_seed(campaign_seed: int, version: int) -> int:
 
 
 def bundle_name(generation: int, individual: int, offset: int, evaluations: int, size: int) -> str:
-    """Name of the bundle that holds an evaluation.
+    """Name of the bundle that holds an evaluation. Those of tests come last in the order of names.
 
     Args:
         generation: the generation that asked.
-        individual: index of the individual in the campaign.
+        individual: index of the individual in the campaign, below 0 for tests.
         offset: position of the evaluation among those of its individual.
         evaluations: evaluations per individual.
         size: evaluations per bundle.
@@ -79,7 +81,8 @@ def bundle_name(generation: int, individual: int, offset: int, evaluations: int,
     The name depends on the evaluation's place only, never on what else is outstanding: putting a
     generation twice therefore writes the same bundles.
     """
-    return f"g{generation:05d}-{(individual * evaluations + offset) // size:05d}"
+    kind, place = ("", individual) if individual >= 0 else ("t", -individual - 1)
+    return f"g{generation:05d}-{kind}{(place * evaluations + offset) // size:05d}"
 
 
 def losses(fitness: Sequence[float], directions: Sequence[Direction]) -> tuple[float, ...]:
@@ -102,16 +105,29 @@ def _median(values: Sequence[float]) -> float:
     return middle if math.isfinite(middle) else low / 2 + high / 2
 
 
-def aggregate(values: Sequence[Sequence[float]], how: str, directions: Sequence[Direction]) -> list[float]:
+def _quantile(values: Sequence[float], share: float, direction: Direction) -> float:
+    """The value that this share of the values are at least as good as (interpolated linearly)."""
+    ordered = sorted(values, reverse=direction == "maximize")
+    place = share * (len(ordered) - 1)
+    below, above = ordered[math.floor(place)], ordered[math.ceil(place)]
+    part = place - math.floor(place)
+    return (1 - part) * below + part * above
+
+
+def aggregate(
+    values: Sequence[Sequence[float]], how: Aggregation, directions: Sequence[Direction]
+) -> list[float]:
     """One fitness vector from those of an individual's evaluations (each: one value per objective)."""
     columns = zip(*values, strict=True)
+    if not isinstance(how, str):
+        return [_quantile(c, how["quantile"], d) for c, d in zip(columns, directions, strict=True)]
     if how == "mean":
         return [_mean(column) for column in columns]
     if how == "median":
         return [_median(column) for column in columns]
     if how == "worst":
         return [max(c) if d == "minimize" else min(c) for c, d in zip(columns, directions, strict=True)]
-    raise ValueError(f"unknown aggregation {how!r}: mean, median or worst")
+    raise ValueError(f"unknown aggregation {how!r}: mean, median, worst or a quantile")
 
 
 @dataclass(frozen=True)
@@ -132,7 +148,7 @@ def judge(
     index: int,
     params: Mapping[str, Any],
     evaluations: Iterable[tuple[str, Sequence[float] | None]],
-    how: str,
+    how: Aggregation,
     on_failure: str,
     directions: Sequence[Direction],
 ) -> Told:

@@ -113,16 +113,18 @@ def _generation(ctx: Context, campaign_id: str, generation: int, progress: Progr
     if row is not None and row.told_at is not None:
         summary = row.summary or {}
         progress("told", {"generation": generation, **summary})
-        if not summary["status"].get("ok"):
-            _explain(ctx, campaign_id, generation, progress)
+        _explain(ctx, campaign_id, generation, progress)
     return decision
 
 
 def _explain(ctx: Context, campaign_id: str, generation: int, progress: Progress) -> None:
-    """Say why nothing succeeded in a generation."""
-    with ctx.engine.begin() as connection:
-        failure = failures.most_frequent(connection, campaign_id, generation)
-    if failure is not None:
+    """Say why evaluations of a generation have no result, if any."""
+
+    def found() -> list[failures.Failure]:
+        with ctx.engine.begin() as connection:
+            return failures.of_generation(connection, campaign_id, generation)
+
+    for failure in _patiently(found):
         progress("failed", asdict(failure))
 
 

@@ -10,8 +10,6 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -24,12 +22,11 @@ from pydantic import (
     model_validator,
 )
 
-from l2l_tasks import spec_yaml
-from l2l_tasks.errors import SpecError
 from l2l_tasks.spec_problems import Salvage, salvage, shorten
 from l2l_tasks.spec_types import (
     LONGEST,
     LONGEST_METRIC_NAME,
+    Aggregate,
     Duration,
     FromCampaign,
     Limits,
@@ -37,19 +34,7 @@ from l2l_tasks.spec_types import (
     parse_cron,
 )
 from l2l_tasks.spec_values import Line, Options, Text, Whole, Word, check_override
-from l2l_tasks.spec_yaml import Loc, Problem, Source
-
-__all__ = [
-    "CampaignSpec",
-    "Draft",
-    "Problem",
-    "Source",
-    "apply_overrides",
-    "draft",
-    "json_schema",
-    "load",
-    "load_with_source",
-]
+from l2l_tasks.spec_yaml import Loc, Problem
 
 ENDINGS = ("generations", "evaluations", "core_hours", "wall_time")
 """The limits of a budget that are surely reached."""
@@ -79,23 +64,24 @@ class Section(BaseModel):
 
 
 class OptimizeeSpec(Section):
-    """The inner loop: a built-in by `name`, or a `class` ("module:Class") in the folder `path`."""
+    """The inner loop: a built-in by `name`, or a `class` ("module:Class") of your own."""
 
     name: str | None = Field(default=None, description="a built-in optimizee")
     class_: str | None = Field(
         None, alias="class", pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", description="your own: module:Class"
     )
     path: str | None = Field(
-        default=None, description="folder of your own optimizee, relative to the campaign file"
+        default=None,
+        description="folder of your own optimizee, relative to the campaign file; none: an installed package",
     )
     options: Options = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _one_of(self) -> Self:
         if (self.name is None) == (self.class_ is None):
-            raise ValueError("give either name (a built-in) or class and path (your own)")
-        if (self.class_ is None) != (self.path is None):
-            raise ValueError("class and path belong together: class: module:Class, path: its folder")
+            raise ValueError("give either name (a built-in) or class (your own)")
+        if self.class_ is None and self.path is not None:
+            raise ValueError("path is the folder of a class of your own: give class: module:Class, not name")
         return self
 
     @property
@@ -104,13 +90,22 @@ class OptimizeeSpec(Section):
         return self.name or self.class_ or ""
 
 
+class HeldOutSpec(Section):
+    """Tests on tasks that the optimizer never hears of: before the first generation, between, at the end."""
+
+    tasks: Whole = Field(description="held-out tasks")
+    repeats: Whole = Field(default=1, description="evaluations per held-out task, each with its own seed")
+    every: Whole | None = Field(default=None, description="generations between two tests on the way")
+
+
 class TasksSpec(Section):
     """The tasks that an individual is evaluated on, and how its evaluations become one fitness."""
 
     per_individual: Whole = Field(default=1, description="tasks per individual and generation")
     fresh: bool = Field(default=True, description="other tasks in every generation")
     repeats: Whole = Field(default=1, description="evaluations per task, each with its own seed")
-    aggregate: Literal["mean", "median", "worst"] = "mean"
+    aggregate: Aggregate = "mean"
+    test: HeldOutSpec | None = Field(default=None, description="tests on held-out tasks")
 
 
 class OptimizerSpec(Section):
@@ -235,6 +230,12 @@ class CampaignSpec(Section):
     tags: list[Line] = Field(default_factory=list, max_length=50)
     owner: Line | None = None
     note: Text | None = None
+    # Belongs to the file, not to the campaign: never dumped, stored or fingerprinted.
+    small: Options = Field(
+        default_factory=dict,
+        exclude=True,
+        description="for `l2l run --small`, the same campaign in a minute: new values by dotted name",
+    )
 
     @field_validator("constraints")
     @classmethod
@@ -269,6 +270,7 @@ _STAND_INS: Mapping[Loc, tuple[Loc, Any]] = {
     ("name",): (("name",), "unnamed"),
     ("optimizee",): (("optimizee",), {"name": "sphere"}),
     **{("optimizee", key): (("optimizee",), {"name": "sphere"}) for key in ("name", "class", "path")},
+    ("tasks", "test", "tasks"): (("tasks", "test", "tasks"), 1),
     ("optimizer",): (("optimizer",), {"name": "random"}),
     ("optimizer", "name"): (("optimizer",), {"name": "random"}),
     ("budget",): (("budget",), {"generations": 1}),
@@ -278,68 +280,14 @@ _STAND_INS: Mapping[Loc, tuple[Loc, Any]] = {
 }
 
 
-@dataclass(frozen=True)
-class Draft:
-    """A campaign file as far as it is right.
-
-    Attributes:
-        spec: the specification; with mistakes, what is left without them. None when nothing is.
-        problems: every mistake that can be seen without importing the optimizer and the optimizee.
-        lacking: places whose values were dropped because they are wrong (`Salvage.lacking`).
-        source: the lines of the file.
-    """
-
-    spec: CampaignSpec | None
-    problems: list[Problem]
-    lacking: frozenset[Loc]
-    source: Source
-
-
-def draft(path: Path) -> Draft:
-    """Read a campaign file, mistakes and all."""
-    parsed = spec_yaml.read(path)
-    if parsed.problems and parsed.value is None:
-        return Draft(None, parsed.problems, frozenset(), parsed.source)
-    unread = [p.loc for p in parsed.problems if _value_at(parsed.value, p.loc) is None]
-    found = _salvage(parsed.value, unread)
-    return Draft(found.model, [*parsed.problems, *found.problems], found.lacking, parsed.source)
-
-
-def _value_at(value: Any, loc: Loc) -> Any:
-    """The value at a place, None when there is none."""
-    for key in loc:
-        if isinstance(value, list) and isinstance(key, int):
-            value = value[key]
-        else:
-            value = value.get(key) if isinstance(value, dict) else None
-    return value
-
-
-def load(path: Path) -> CampaignSpec:
-    """Read a campaign file.
-
-    Raises:
-        SpecError: with every mistake that can be seen without importing the optimizer and the optimizee,
-            each as `file:line: field: what is wrong, what is allowed`.
-    """
-    return load_with_source(path)[0]
-
-
-def load_with_source(path: Path) -> tuple[CampaignSpec, Source]:
-    """Like `load`, and the lines of the file, for problems that are found later."""
-    found = draft(path)
-    if found.spec is None or found.problems:
-        raise SpecError(found.source.texts(found.problems))
-    return found.spec, found.source
-
-
 def parse(value: Any) -> tuple[CampaignSpec | None, list[Problem]]:
     """A specification from plain values, or everything that is wrong with them."""
-    found = _salvage(value)
+    found = salvaged(value)
     return (None if found.problems else found.model), found.problems
 
 
-def _salvage(value: Any, unread: Sequence[Loc] = ()) -> Salvage[CampaignSpec]:
+def salvaged(value: Any, unread: Sequence[Loc] = ()) -> Salvage[CampaignSpec]:
+    """The specification of plain values without their mistakes; `unread`: places that are wrong already."""
     if isinstance(value, dict):
         return salvage(CampaignSpec, value, _STAND_INS, unread)
     message = f"expected a campaign (name, optimizee, optimizer, budget), got {shorten(value)}"
@@ -350,50 +298,3 @@ def json_schema() -> dict[str, Any]:
     """The JSON Schema (2020-12) of a campaign file, for editors and forms."""
     schema = CampaignSpec.model_json_schema(by_alias=True)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
-
-
-SHORT_OVERRIDES = {
-    **{key: ("execution", key) for key in ("batch", "in_flight", "workers")},
-    "optimizer": ("optimizer", "name"),
-}
-
-
-def apply_overrides(spec: CampaignSpec, overrides: Mapping[str, Any]) -> CampaignSpec:
-    """A copy with some fields changed, as a trigger form or the command line asks for.
-
-    Args:
-        spec: the specification of the file.
-        overrides: new values by dotted name (`budget.generations`), or by the short names `batch`,
-            `in_flight`, `workers` and `optimizer`. None changes nothing. Another optimizer starts from
-            its default options.
-
-    Raises:
-        SpecError: a field is unknown or a value is not allowed; all mistakes at once.
-    """
-    data = spec.model_dump(mode="json")
-    names = {}
-    for name, value in overrides.items():
-        if value is None:
-            continue
-        loc = SHORT_OVERRIDES.get(name, tuple(name.split(".")))
-        names[loc] = name
-        if (
-            loc == ("optimizer", "name")
-            and value != spec.optimizer.name
-            and "optimizer.options" not in overrides
-        ):
-            data["optimizer"]["options"] = {}
-        inner: Any = data
-        for key in loc[:-1]:
-            inner = inner.setdefault(key, {}) if isinstance(inner, dict) else None
-        if not isinstance(inner, dict):
-            raise SpecError([f"override {name}: there is no such field"])
-        inner[loc[-1]] = value
-    changed, problems = parse(data)
-    if changed is None:
-        raise SpecError([f"override {names.get(_strings(p.loc), p.field)}: {p.message}" for p in problems])
-    return changed
-
-
-def _strings(loc: Loc) -> tuple[str, ...]:
-    return tuple(str(part) for part in loc)

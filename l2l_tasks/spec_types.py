@@ -84,6 +84,8 @@ Memory = Annotated[
 """MiB; in JSON a text such as "2048M"."""
 
 MOST_OBSERVED = 10_000
+AGGREGATES = ("mean", "median", "worst")
+AGGREGATE_HELP = "mean, median, worst or {quantile: share of the evaluations that are at least as good}"
 LIMITS_HELP = "{low: number, high: number}, or one of them"
 FROM_CAMPAIGN_HELP = "the id or name of a campaign, or {campaign: id or name, limit: its best so many}"
 
@@ -113,6 +115,16 @@ def parse_from_campaign(value: Any) -> dict[str, Any]:
     return {"campaign": name, "limit": limit}
 
 
+def parse_aggregate(value: Any) -> str | dict[str, float]:
+    """One of the words, or `{"quantile": share}` with 0 < share < 1. Raises ValueError."""
+    if isinstance(value, str) and value in AGGREGATES:
+        return value
+    share = value.get("quantile") if isinstance(value, dict) and len(value) == 1 else None
+    if not isinstance(share, (int, float)) or not 0 < share < 1:  # true and false are neither in between
+        raise ValueError(f"expected {AGGREGATE_HELP} (between 0 and 1), got {value!r}")
+    return {"quantile": float(share)}
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300
 
@@ -131,6 +143,28 @@ Limits = Annotated[
     ),
 ]
 """`low` and `high`, or one of them."""
+
+Aggregate = Annotated[
+    str | dict[str, float],
+    BeforeValidator(parse_aggregate),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"enum": list(AGGREGATES)},
+                {
+                    "type": "object",
+                    "properties": {
+                        "quantile": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}
+                    },
+                    "required": ["quantile"],
+                    "additionalProperties": False,
+                },
+            ],
+            "description": AGGREGATE_HELP,
+        }
+    ),
+]
+"""One of the words, or `{"quantile": share}`."""
 
 FromCampaign = Annotated[
     dict[str, Any],

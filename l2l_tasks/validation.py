@@ -14,12 +14,15 @@ from pydantic import BaseModel
 
 import optimizees
 import optimizers
-from l2l_tasks import needs
+from l2l_tasks import families, needs
 from l2l_tasks.errors import SpecError, UserError
-from l2l_tasks.spec import CampaignSpec, Problem, Source, draft
+from l2l_tasks.families import MOST_EVALUATIONS, USER_CODE
+from l2l_tasks.spec import CampaignSpec
+from l2l_tasks.spec_file import draft
+from l2l_tasks.spec_overrides import at_entries, small_form
 from l2l_tasks.spec_problems import did_you_mean, salvage, shorten
 from l2l_tasks.spec_values import check_json
-from l2l_tasks.spec_yaml import Loc
+from l2l_tasks.spec_yaml import Loc, Problem, Source
 from optimizees.base import Objective, Optimizee, OptimizeeError, OptionsError
 from optimizers.space import Space, SpaceError
 
@@ -30,10 +33,6 @@ if TYPE_CHECKING:
 
 LONGEST_NAME = 100
 MOST_DIMENSIONS = 100_000
-MOST_EVALUATIONS = 1_000_000
-"""Per generation: its individuals and evaluations are made, stored and sent in one piece."""
-USER_CODE = (Exception, SystemExit)
-"""What a user's code may raise here; SystemExit would end `l2l validate` in silence, with status 0."""
 
 
 @dataclass(frozen=True)
@@ -66,13 +65,16 @@ def load(path: Path, *, carefully: bool = False) -> Prepared:
         carefully: make an own optimizee in another process first, which it may end or keep for ever.
 
     Raises:
-        SpecError: with every mistake, those that `spec.load` finds and those of `check`, by line.
+        SpecError: with every mistake, those that `spec_file.load` finds and those of `check`, by line.
     """
     read = draft(path)
     prepared, problems = None, read.problems
     if read.spec is not None:
         prepared, deep = _Check(read.spec, path.parent, read.lacking, path if carefully else None).run()
         problems = problems + deep
+    if prepared is not None and prepared.spec.small and not problems:
+        small = prepared.spec.small
+        problems = at_entries(small, check(small_form(prepared.spec), path.parent))
     if prepared is None or problems:
         raise SpecError(read.source.texts(problems))
     return prepared
@@ -135,7 +137,7 @@ class _Check:
         code = None if optimizee is None else self._code()
         space = None if optimizee is None else self._space(optimizee)
         if optimizee is not None and not self._doubtful:
-            self._tasks(optimizee)
+            self.problems += families.problems(self.spec, optimizee)
         batch = self._batch(optimizer_cls, space)
         if batch is not None:
             self._sizes(optimizer_cls, batch)
@@ -143,7 +145,7 @@ class _Check:
         if optimizer_cls is not None and options is not None:
             self._add_all(needs.slices(self.spec, optimizer_cls.tasks_needed(options)))
         if optimizer_cls is not None and optimizee is not None and not self._doubtful:
-            self._suits(optimizer_cls, options, space, optimizee)
+            self._suits(optimizer_cls, options, space, optimizee, batch)
         if optimizee is None or space is None or code is None or optimizer_cls is None or options is None:
             return None, self.problems
         if self.problems or self._lacking or batch is None or profile is None:
@@ -170,7 +172,7 @@ class _Check:
     def _optimizee(self) -> Optimizee | None:
         if any(self._lacks("optimizee", key) for key in ("name", "class", "path")):
             return None
-        if self._try_first is not None and self.path is not None:
+        if self._try_first is not None and self.spec.optimizee.class_ is not None:
             from l2l_tasks import trial
 
             if (fate := trial.fate(self._try_first)) is not None:
@@ -238,7 +240,7 @@ class _Check:
         try:
             return optimizees.code_bundle(self.spec.optimizee.reference, self.path)
         except (OptimizeeError, OSError) as error:
-            self._add(("optimizee", "path"), error)
+            self._add(self._named if self.path is None else ("optimizee", "path"), error)
             return None
 
     def _space(self, optimizee: Optimizee) -> Space | None:
@@ -282,30 +284,6 @@ class _Check:
             )
             return None
         return space
-
-    def _tasks(self, optimizee: Optimizee) -> None:
-        """The family must give tasks that JSON can hold, and enough different ones."""
-        wanted = self.spec.tasks.per_individual
-        try:
-            family = optimizee.family()
-            task = family.task("train", 0, self.spec.seed)
-            if not isinstance(family.size, (int, type(None))):
-                raise TypeError(f"size must be a whole number or None, got {shorten(family.size)}")
-        except USER_CODE as error:
-            self._add(("tasks",), f"the optimizee's task family raised {type(error).__name__}: {error}")
-            return
-        try:
-            if not isinstance(task, Mapping):
-                raise ValueError(f"got {shorten(task)}")
-            check_json(task)
-        except ValueError as error:
-            self._add(("tasks",), f"a task must be a mapping of JSON values: {error}")
-        if family.size is not None and wanted > family.size:
-            self._add(
-                ("tasks", "per_individual"),
-                f"the optimizee has {family.size} task(s), got {wanted}; "
-                "to evaluate the same task more than once, use repeats",
-            )
 
     def _optimizer(self) -> tuple[type[Optimizer] | None, BaseModel | None]:
         wanted = self.spec.optimizer
@@ -356,6 +334,7 @@ class _Check:
         options: BaseModel | None,
         space: Space | None,
         optimizee: Optimizee,
+        batch: int | None,
     ) -> None:
         """Do optimizer, space and objectives suit each other?"""
         if len(optimizee.objectives) > 1 and optimizer_cls.capabilities.objectives == "single":
@@ -363,9 +342,12 @@ class _Check:
         if options is None or space is None or self.problems or self._lacking:
             return
         try:
-            optimizer_cls(space, len(optimizee.objectives), options, self.spec.seed)
+            optimizer = optimizer_cls(space, len(optimizee.objectives), options, self.spec.seed)
         except optimizers.OptimizerError as error:
             self._add(("optimizer",), error)
+        else:
+            needed = optimizer.individuals_needed()
+            self._add_all([] if batch is None else needs.whole_design(self.spec, needed, batch))
 
     def _too_many(self, objectives: Sequence[Objective]) -> str:
         multi = [n for n in optimizers.names() if optimizers.get(n).capabilities.objectives == "multi"]

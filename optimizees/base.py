@@ -18,6 +18,7 @@ from optimizers.space import Space
 
 DIRECTIONS = ("minimize", "maximize")
 SPLITS = ("train", "test")
+REASON_CHARS = 2000  # what is kept of the reason of an infeasible evaluation
 
 
 class Infeasible(Exception):
@@ -74,6 +75,9 @@ class Context:
             is up: the next attempt finds there what this one wrote.
         inherited: the checkpoint folder of the individual whose learner this one goes on with (at the same
             task and repeat), for reading only; None: begin anew.
+        artifacts: an existing, empty folder of this attempt for files to keep (figures, spikes, weights). If
+            the attempt succeeds they stay at the site, in `artifacts/<individual.task.repeat>` of the
+            campaign's folder (`l2l show` names it); nobody fetches them. Else they are removed.
     """
 
     seed: int
@@ -81,6 +85,7 @@ class Context:
     deadline: Optional[float] = None
     checkpoint: Path = Path()
     inherited: Optional[Path] = None
+    artifacts: Path = Path()
 
     def remaining(self) -> float:
         """Seconds until the deadline (negative when it has passed, infinite when there is none)."""
@@ -90,11 +95,12 @@ class Context:
 class TaskFamily:
     """The tasks that an individual may be confronted with, sampled by (split, index, seed).
 
-    `size` is the number of different tasks of a split (indices are below it); None when every index gives
-    another task.
+    `size` is the number of different training tasks (indices are below it), `test_size` that of held-out
+    ones; None when every index gives another task.
     """
 
     size: Optional[int] = None
+    test_size: Optional[int] = None
 
     def task(self, split: str, index: int, seed: int) -> Dict[str, Any]:
         """The task as JSON values: the same arguments always give the same task, in every process.
@@ -105,9 +111,10 @@ class TaskFamily:
 
 
 class SingleTask(TaskFamily):
-    """The family of optimizees that know one task only; it has no parameters."""
+    """The family of optimizees that know one task only; it has no parameters, and nothing is held out."""
 
     size = 1
+    test_size = 0
 
     def task(self, split: str, index: int, seed: int) -> Dict[str, Any]:  # noqa: ARG002
         return {}
@@ -151,14 +158,16 @@ class Optimizee(ABC):
     def _draw(self, split: str, index: int, seed: int) -> Dict[str, Any]:
         """The task of that name; the indices of fresh tasks go on for ever, a finite family begins again."""
         family = self.family()
-        return dict(family.task(split, index if family.size is None else index % family.size, seed))
+        size = family.size if split == "train" else family.test_size
+        return dict(family.task(split, index if size is None else index % max(size, 1), seed))
 
     def evaluate_json(self, request: Mapping[str, Any]) -> Dict[str, Any]:
         """Answer a request of the worker; final. Exceptions other than Infeasible propagate.
 
         Args:
             request: {"params", "task": {"split", "index", "seed"}, "seed", "scratch": path,
-                "deadline": s since the epoch or None, "checkpoint": path, "inherited": path or None}.
+                "deadline": s since the epoch or None, "checkpoint": path, "inherited": path or None,
+                "artifacts": path}.
 
         Returns:
             {"status": "ok", "fitness", "metrics", "curve"} or {"status": "infeasible", "reason"}. Values
@@ -172,12 +181,13 @@ class Optimizee(ABC):
             request.get("deadline"),
             Path(request.get("checkpoint") or scratch),
             None if inherited is None else Path(inherited),
+            Path(request.get("artifacts") or scratch),
         )
         rng = np.random.Generator(np.random.PCG64(context.seed))
         try:
             result = cast(object, self.evaluate(dict(request["params"]), task, rng, context))
         except Infeasible as reason:
-            return {"status": "infeasible", "reason": str(reason) or "no reason given"}
+            return {"status": "infeasible", "reason": str(reason)[:REASON_CHARS] or "no reason given"}
         if not isinstance(result, Result):
             name = type(self).__name__
             raise OptimizeeError(f"{name}.evaluate must return a Result, got {type(result).__name__}")

@@ -47,7 +47,7 @@ class ListedTasks(TaskFamily):
     """The tasks of two lists, in their order."""
 
     def __init__(self, train: Sequence[Dict[str, Any]], test: Sequence[Dict[str, Any]]) -> None:
-        self.size = len(train)
+        self.size, self.test_size = len(train), len(test)
         self._tasks = {"train": train, "test": test}
 
     def task(self, split: str, index: int, seed: int) -> Dict[str, Any]:  # noqa: ARG002
@@ -70,7 +70,7 @@ class Command(Optimizee):
         parameters: the search space: by name {type: float, low: 0, high: 1} or the like (optimizers.space).
         objectives: list of {name, direction}.
         tasks: list of tasks, each a mapping; none: one task without content.
-        test_tasks: held-out tasks; a campaign does not use them.
+        test_tasks: held-out tasks, for `tasks.test` of a campaign.
         environment: the site's environment that the program needs; "": none.
         launch: words put before the command, as [srun, -n, "4"].
         environ: more environment variables; they are stored with the campaign, so never secrets.

@@ -13,6 +13,7 @@ import typer
 
 if TYPE_CHECKING:
     from l2l_tasks.context import Context
+    from l2l_tasks.report.gather import Study
 
 app = typer.Typer(
     name="l2l",
@@ -31,6 +32,10 @@ Changes = Annotated[
     typer.Option(
         "--set", help="change a field for this run, e.g. --set budget.generations=3", metavar="KEY=VALUE"
     ),
+]
+Small = Annotated[bool, typer.Option("--small", help="the small form: what its file says below `small`")]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", help="write an HTML page with figures", metavar="FILE")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 
@@ -59,16 +64,17 @@ def validate(files: Annotated[list[Path], typer.Argument(help="campaign files", 
 
 
 @app.command()
-def run(file: CampaignFile, changes: Changes = None) -> None:
+def run(file: CampaignFile, small: Small = False, changes: Changes = None) -> None:
     """Run a campaign in this terminal, without Airflow. Ctrl-C pauses it; `l2l resume` goes on."""
     from l2l_tasks import runner, validation
     from l2l_tasks.cli.overrides import parse
     from l2l_tasks.cli.progress import Display
-    from l2l_tasks.spec import apply_overrides, load_with_source
+    from l2l_tasks.spec_file import load_with_source
+    from l2l_tasks.spec_overrides import apply_overrides, small_form
 
-    if changes:
+    if small or changes:
         spec, source = load_with_source(file)
-        spec = apply_overrides(spec, parse(changes))
+        spec = apply_overrides(small_form(spec) if small else spec, parse(changes or []))
         validation.build(spec, file.parent, source)
     else:
         spec = validation.load(file).spec
@@ -148,7 +154,7 @@ def change(
     from l2l_tasks import steps
     from l2l_tasks.cli.overrides import parse
     from l2l_tasks.errors import UserError
-    from l2l_tasks.spec import load
+    from l2l_tasks.spec_file import load
 
     if file is None and not changes:
         raise UserError("nothing to change: give a campaign file, or -o KEY=VALUE")
@@ -158,6 +164,55 @@ def change(
     typer.echo(
         f"{campaign}: version {made.version} of its specification, from generation {made.from_generation} on"
     )
+
+
+@app.command()
+def report(
+    found: Annotated[
+        list[str], typer.Argument(help="campaigns that differ in seeds and tasks only", metavar="CAMPAIGN...")
+    ],
+    output: Output = None,
+) -> None:
+    """What campaigns learned: performance at held-out tasks, before and after."""
+    from l2l_tasks.report.gather import study
+
+    with _context() as ctx, ctx.engine.begin() as connection:
+        _show_study(study(connection, found), output)
+
+
+@app.command()
+def sweep(
+    file: CampaignFile,
+    tasks: Annotated[str, typer.Option(help="numbers of training tasks, e.g. 1,2,5,20", metavar="N,N,...")],
+    seeds: Annotated[str, typer.Option(help="of the campaigns", metavar="N,N,...")] = "1,2,3,4,5",
+    small: Small = False,
+    changes: Changes = None,
+    output: Output = None,
+) -> None:
+    """Run a campaign with several numbers of training tasks and seeds, and report what was learned."""
+    from l2l_tasks import sweep as sweeping
+    from l2l_tasks.cli.overrides import parse, whole_numbers
+    from l2l_tasks.cli.progress import Display
+    from l2l_tasks.spec_file import load
+    from l2l_tasks.spec_overrides import apply_overrides, small_form
+
+    spec = load(file)
+    spec = apply_overrides(small_form(spec) if small else spec, parse(changes or []))
+    specs = list(
+        sweeping.variants(spec, whole_numbers("--tasks", tasks), whole_numbers("--seeds", seeds))
+    )
+    with _context() as ctx, Display() as display:
+        found = sweeping.run(ctx, specs, file.parent, display.show, who=_who())
+    _show_study(found, output)
+
+
+def _show_study(found: Study, output: Path | None) -> None:
+    from l2l_tasks.report import page
+
+    typer.echo(page.text(found))
+    if output is not None:
+        output.write_text(page.render(found), encoding="utf-8")
+        typer.echo(f"written: {output}")
 
 
 @app.command()

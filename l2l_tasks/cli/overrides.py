@@ -1,4 +1,4 @@
-"""`--set KEY=VALUE` of the command line."""
+"""Values on the command line: `--set KEY=VALUE`, lists of numbers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from l2l_tasks import spec_yaml
-from l2l_tasks.errors import SpecError
+from l2l_tasks.errors import SpecError, UserError
 
 
 def parse(changes: Sequence[str]) -> dict[str, Any]:
@@ -25,3 +25,11 @@ def parse(changes: Sequence[str]) -> dict[str, Any]:
     if problems:
         raise SpecError(problems)
     return found
+
+
+def whole_numbers(option: str, text: str) -> list[int]:
+    """The numbers of `1,2,5`. Raises UserError for anything else."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() for part in parts):
+        raise UserError(f"{option} {text}: expected whole numbers such as 1,2,5")
+    return [int(part) for part in parts]

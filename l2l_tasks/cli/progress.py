@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
+LINES_SHOWN, LINE_CHARS = 5, 200
 COLUMNS = f"{'gen':>5} {'best':>12} {'median':>12} {'best so far':>12} {'ok':>5} {'bad':>4} {'s':>7}"
 
 
@@ -21,7 +22,7 @@ class Display:
         self._status = Status("beginning", console=self.console)
         self._campaign = ""
         self._ended = False
-        self._explained = False
+        self._explained: set[str] = set()
         self._since = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -46,12 +47,13 @@ class Display:
             self._status.update(Text(waiting_line(detail)))
         elif event == "told":
             seconds, self._since = time.monotonic() - self._since, time.monotonic()
-            self.console.print(told_line(detail, seconds), markup=False)
-        elif event == "failed" and not self._explained:  # once is enough
-            self._explained = True
-            self.console.print(
-                f"no evaluation succeeded: {failure_text(detail)}", style="red", markup=False, soft_wrap=True
-            )
+            if detail["told"]:
+                self.console.print(told_line(detail, seconds), markup=False)
+            for test in detail.get("tests", ()):  # none in those told by earlier releases
+                self.console.print(test_line(test), markup=False)
+        elif event == "failed" and detail["kind"] not in self._explained:  # once is enough
+            self._explained.add(detail["kind"])
+            self.console.print(failure_page(detail), style="red", markup=False, soft_wrap=True)
         elif event == "tracking":
             self.console.print(
                 f"MLflow: {detail['error']} (the campaign goes on)", style="yellow", markup=False
@@ -84,6 +86,20 @@ def failure_text(detail: dict[str, Any]) -> str:
     return f"{detail['evaluations']} of {detail['of_all']}: {kind}{message}"
 
 
+def failure_page(detail: dict[str, Any]) -> str:
+    """`failure_text`, and the last lines that one of these evaluations printed."""
+    head = "some evaluations failed" if detail["ok"] else "no evaluation succeeded"
+    return "\n".join([f"{head}: {failure_text(detail)}", *last_lines(detail)])
+
+
+def last_lines(detail: dict[str, Any]) -> list[str]:
+    """Which evaluation a failure is shown of, and the last lines of its output, indented."""
+    lines = [line.rstrip() for line in (detail["tail"] or "").splitlines() if line.strip()]
+    shown = [f"      | {line[:LINE_CHARS]}" for line in lines[-LINES_SHOWN:]]
+    said = "its last lines:" if shown else "it printed nothing"
+    return [f"    evaluation {detail['key']} (individual.task.repeat); {said}", *shown]
+
+
 def told_line(detail: dict[str, Any], seconds: float) -> str:
     """One finished generation; numbers of the first objective."""
     fitness, best = detail["fitness"], detail["progress"]["best"]
@@ -94,6 +110,14 @@ def told_line(detail: dict[str, Any], seconds: float) -> str:
         f"{detail['generation']:>5} {_number(fitness['best'])} {_number(fitness['median'])} "
         f"{_number([so_far] if so_far is not None else [])} {status.get('ok', 0):>5} {bad:>4} {seconds:>7.1f}"
     )
+
+
+def test_line(test: dict[str, Any]) -> str:
+    """One test on held-out tasks; numbers of the first objective."""
+    if not test["fitness"]:
+        return f"test  after {test['after']} generations: no result"
+    low_high = f" ({test['low'][0]:.5g} to {test['high'][0]:.5g})" if test["low"] else ""
+    return f"test  after {test['after']} generations: {test['fitness'][0]:.5g}{low_high}"
 
 
 def _number(values: list[float]) -> str:

@@ -34,6 +34,7 @@ HEADINGS = (
     "reason",
 )
 FRONT_SHOWN = 20
+FAILURES_SHOWN = 5
 EVENTS_SHOWN = 10
 GENERATIONS_SHOWN = 10
 
@@ -114,27 +115,43 @@ def ago(time: datetime | None, now: datetime | None = None) -> str:
 def details(connection: Connection, campaign_id: str) -> dict[str, Any]:
     """Everything that `l2l show` shows, as plain values. Raises UserError for an unknown campaign."""
     from l2l_tasks.mlflow_pages import run_page
-    from l2l_tasks.store import campaigns, events, failures, generations, versions
+    from l2l_tasks.steps import stored
+    from l2l_tasks.steps.held_out import performances
+    from l2l_tasks.store import campaigns, events, failures, generations, held_out, versions
 
     row = campaigns.get(connection, campaign_id)
     told = row.generations_told
     shown = [
         generations.get(connection, campaign_id, n) for n in range(max(0, told - GENERATIONS_SHOWN), told)
     ]
-    failure = failures.most_frequent(connection, campaign_id, told - 1)
     return {
         "campaign": asdict(row),
         "mlflow_url": run_page(row.mlflow_run_id),
-        "failure": None if failure is None else asdict(failure),
+        "folder": _folder(row.site, campaign_id),
+        "failures": [asdict(one) for one in failures.of_generation(connection, campaign_id, told - 1)],
         "generations": [{"generation": g.number, **(g.summary or {})} for g in shown if g is not None],
+        "tests": [
+            asdict(one) for one in performances(stored.parse(row), held_out.told(connection, campaign_id))
+        ],
         "versions": [asdict(version) for version in versions.listing(connection, campaign_id)],
         "events": [asdict(event) for event in events.recent(connection, campaign_id, EVENTS_SHOWN)],
     }
 
 
+def _folder(site: str, campaign_id: str) -> str | None:
+    """A campaign's folder at its site; None where the profile of the site is not to be had."""
+    from l2l_tasks.errors import UserError
+    from l2l_tasks.site import profile
+
+    try:
+        return f"{profile.load(site).work}/campaigns/{campaign_id}"
+    except UserError:
+        return None
+
+
 def print_details(found: Mapping[str, Any]) -> None:
     """The page of one campaign."""
-    from l2l_tasks.cli.progress import COLUMNS, failure_text, told_line
+    from l2l_tasks.cli.progress import COLUMNS, failure_text, last_lines, test_line, told_line
 
     console, row = Console(highlight=False), found["campaign"]
     whole = partial(console.print, markup=False, soft_wrap=True)  # long values are to be copied
@@ -153,6 +170,8 @@ def print_details(found: Mapping[str, Any]) -> None:
         whole(f"{name:>14}  {row[name]}")
     if found["mlflow_url"]:
         whole(f"{'MLflow':>14}  {found['mlflow_url']}")
+    if found["folder"]:
+        whole(f"{'at the site':>14}  {found['folder']} (artifacts, checkpoints, logs)")
     done = row["evaluations_ok"] + row["evaluations_failed"] + row["evaluations_infeasible"]
     console.print(
         f"{'evaluations':>14}  {done} of {row['evaluations_total']} ({row['evaluations_failed']} failed, "
@@ -160,14 +179,21 @@ def print_details(found: Mapping[str, Any]) -> None:
         markup=False,
     )
     told = found["generations"]
-    if found["failure"] is not None:
-        text = f"last generation: {failure_text(found['failure'])}"
-        whole(f"{'failures':>14}  {text}")
+    for failure in found["failures"][:FAILURES_SHOWN]:
+        whole(f"{'failures':>14}  last generation: {failure_text(failure)}")
+        whole("\n".join(last_lines(failure)))
+    if len(found["failures"]) > FAILURES_SHOWN:
+        whole(f"{'':>14}  and {len(found['failures']) - FAILURES_SHOWN} more (--json)")
     if told:
         console.print(f"\n{COLUMNS[:-8]}", style="bold", markup=False)
         for generation in told:
             console.print(told_line(generation, 0.0)[:-8], markup=False)
         print_found(console, told[-1])
+    if found["tests"]:
+        console.print("tests on held-out tasks", style="bold", markup=False)
+        for test in found["tests"]:
+            console.print(test_line(test), markup=False)
+        console.print()
     console.print("specification", style="bold")
     whole(_yaml(_without_nulls(row["spec"])))
     if len(found["versions"]) > 1:

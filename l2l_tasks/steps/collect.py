@@ -44,7 +44,7 @@ def collect(ctx: Context, campaign_id: str, generation: int) -> bool:
             reply = ctx.site(campaign.row.site).collect(campaign_id, known, max_bytes=MAX_BYTES)
             known = _store(ctx, campaign, known, reply)
             more = reply["more"]
-        if _complete(ctx, campaign, generation):
+        if _complete(ctx, campaign, generation, with_tests=row.asked == 0):
             return True
         _send_again(ctx, campaign)
     except SiteNotOpen:  # purged: submit opens it again and puts what is still missing
@@ -143,11 +143,12 @@ def _worker(line: WorkerLine, before: WorkerRow | None) -> WorkerRow:
     )
 
 
-def _complete(ctx: Context, campaign: StoredCampaign, generation: int) -> bool:
-    """Whether as many individuals are final as the generation tells; then it is marked collected."""
+def _complete(ctx: Context, campaign: StoredCampaign, generation: int, *, with_tests: bool) -> bool:
+    """Whether as many individuals (and all tests) are final as the generation tells; then it is collected."""
     with ctx.engine.begin() as connection:
         counts = workload.counts(connection, campaign.row.id)
         complete = counts.complete >= min(campaign.batch, counts.untold)
+        complete = complete and not (with_tests and counts.tests)
         if complete:
             generations.mark_collected(connection, campaign.row.id, generation)
         return complete

@@ -64,6 +64,12 @@ class StoredCampaign:
         return TaskPlan(plan.per_individual, plan.repeats, plan.fresh)
 
     @property
+    def tests(self) -> TaskPlan:
+        """Held-out tasks of a test; none without `tasks.test`."""
+        wanted = self.spec.tasks.test
+        return TaskPlan(0, 1, False) if wanted is None else TaskPlan(wanted.tasks, wanted.repeats, False)
+
+    @property
     def first_individual(self) -> int:
         """The first individual of the optimizer in force; earlier ones were asked by those before it."""
         return int(self.problem.get("first_individual", 0))

@@ -17,7 +17,7 @@ from l2l_tasks import needs
 from l2l_tasks.context import Context
 from l2l_tasks.errors import SiteNotOpen, SitePermanentError, UserError
 from l2l_tasks.planning import bundle_name, evaluation_seed
-from l2l_tasks.steps import stored
+from l2l_tasks.steps import held_out, stored
 from l2l_tasks.steps.open_site import open_at_site
 from l2l_tasks.steps.optimizer_state import explained, load_optimizer, pack_state, replace_optimizer
 from l2l_tasks.steps.stored import StoredCampaign
@@ -125,15 +125,21 @@ def _ask(connection: Connection, campaign: StoredCampaign, generation: int) -> b
         optimizer = replace_optimizer(connection, campaign)
     # What an earlier optimizer asked comes on top: the first ask tells many how large their population is.
     number = campaign.in_flight - individuals.untold(connection, campaign.row.id, campaign.first_individual)
+    only_tests = held_out.is_last(last)
     with explained(campaign):
-        suggestions = optimizer.ask(number) if number > 0 else []
+        suggestions = optimizer.ask(number) if number > 0 and not only_tests else []
     parents = _parents(connection, campaign, suggestions)
+    asked = [NewIndividual(s.id, s.params, _own(s.origin), parents[s.id], s.tasks) for s in suggestions]
+    new = [one for s in suggestions for one in _evaluations(campaign, generation, s)]
+    if held_out.due(campaign, generation, only_tests):
+        tested, tests = held_out.ask(connection, campaign, generation, optimizer, suggestions)
+        asked, new = [*asked, *tested], [*new, *tests]
     generations.ask_generation(
         connection,
         campaign.row.id,
         generation,
-        [NewIndividual(s.id, s.params, _own(s.origin), parents[s.id], s.tasks) for s in suggestions],
-        [one for s in suggestions for one in _evaluations(campaign, generation, s)],
+        asked,
+        new,
         pack_state(optimizer, generation, "asked"),
     )
     return False
@@ -191,9 +197,12 @@ def make_bundles(
     campaign: StoredCampaign, outstanding: list[Outstanding], seconds: float
 ) -> list[dict[str, Any]]:
     """The outstanding evaluations as bundles, `execution.bundle` evaluations each."""
-    plan, size = campaign.tasks, campaign.spec.execution.bundle
+    plan, tests, size = campaign.tasks, campaign.tests, campaign.spec.execution.bundle
 
     def name(e: Outstanding) -> str:
+        if e.individual < 0:
+            offset = e.task_index * tests.repeats + e.repeat
+            return bundle_name(e.generation, e.individual, offset, tests.evaluations, size)
         offset = (e.task_index - plan.first(e.generation)) * plan.repeats + e.repeat
         return bundle_name(e.generation, e.individual, offset, plan.evaluations, size)
 

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from l2l_tasks.context import Context
 from l2l_tasks.errors import UserError
 from l2l_tasks.planning import Decision, Progress, Told, best_of, decide, describe, losses, told_sha256
-from l2l_tasks.steps import stored
+from l2l_tasks.steps import held_out, stored
 from l2l_tasks.steps.optimizer_state import load_optimizer, pack_state
 from l2l_tasks.steps.stored import StoredCampaign
 from l2l_tasks.steps.verdicts import Verdict, tell, verdicts
@@ -80,13 +80,15 @@ def _tell(connection: Connection, campaign: StoredCampaign, row: generations.Gen
     told = [one.told for one in found]
     tell(campaign, optimizer, found)
     previous = generations.get(connection, campaign.row.id, generation - 1) if generation else None
+    tests = held_out.finished(connection, campaign)
     summary, verdict = _summarise(connection, campaign, row, previous, found, optimizer)
+    summary["tests"] = [asdict(one) for one in tests.performances]
     best = summary["progress"]["best"]
     generations.tell_generation(
         connection,
         campaign.row.id,
         generation,
-        [ToldIndividual(t.index, t.status, t.fitness, t.violation) for t in told],
+        [*(ToldIndividual(t.index, t.status, t.fitness, t.violation) for t in told), *tests.individuals],
         pack_state(optimizer, generation, "told"),
         summary,
         told_sha256(previous.told_sha256 if previous else None, told),
@@ -123,7 +125,8 @@ def _summarise(
         _done(connection, campaign, coming, optimizer, len(told)),
     )
     recommendation = optimizer.recommend()
-    summary = {
+    ending, verdict = held_out.with_last_test(campaign, previous, verdict, recommendation is not None)
+    summary: dict[str, Any] = {
         "told": len(told),
         "status": {s: sum(t.status == s for t in told) for s in ("ok", "failed", "infeasible")},
         "objectives": campaign.objective_names,
@@ -135,6 +138,7 @@ def _summarise(
         "core_seconds": core_seconds,
         "seconds": _phases(row),
         "decision": asdict(verdict),
+        **ending,
     }
     if len(campaign.directions) > 1:
         summary["front"] = [
@@ -231,6 +235,7 @@ def _payload(
         "generation": generation,
         "told_at": int(time.time() * 1000),
         "metrics": metrics,
+        "points": held_out.points(campaign, summary["tests"], last=not summary["decision"]["proceed"]),
         "best": summary["progress"]["best"],
         "population": [
             {"individual": t.index, "status": t.status, "fitness": t.fitness, "params": dict(t.params)}

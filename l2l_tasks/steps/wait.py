@@ -37,4 +37,6 @@ def remaining_target(ctx: Context, campaign_id: str, generation: int) -> WaitReq
     plan, surplus = campaign.tasks, max(0, counts.untold - campaign.batch)
     tasks = counts.slices + (counts.untold - counts.sliced) * plan.per_individual
     target = surplus * tasks * plan.repeats // max(1, counts.untold)  # of individuals as they are on average
+    if row.asked:  # tests hold nobody up, unless there is nothing else
+        target += counts.tests
     return WaitRequest(campaign_id, campaign.row.site, campaign.workers, target)

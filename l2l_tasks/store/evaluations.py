@@ -121,7 +121,7 @@ def outstanding(connection: Connection, campaign_id: str) -> list[Outstanding]:
 def complete_untold(
     connection: Connection, campaign_id: str, metrics: Sequence[str] = ()
 ) -> list[CompleteIndividual]:
-    """The individuals that can be told, by index; with these metrics of their evaluations."""
+    """The individuals that can be told, by index; with these metrics of their evaluations. No tests."""
     complete = []
     rows = connection.execute(_COMPLETE, {"campaign": campaign_id, "metrics": list(metrics)})
     for index, group in groupby(rows, key=lambda row: row.index):
@@ -206,7 +206,7 @@ def _row(campaign_id: str, position: int, result: IngestedResult) -> tuple[objec
 
 
 def _valid_numbers(result: IngestedResult) -> bool:
-    whole = (result.individual, result.task_index, result.repeat, result.attempt)
+    whole = (abs(result.individual), result.task_index, result.repeat, result.attempt)
     if not all(0 <= number < _INTEGER for number in whole):
         return False
     return 0 <= result.started <= result.ended < _LATEST and 0 <= result.cpu < math.inf
@@ -244,7 +244,7 @@ _COMPLETE = sa.text("""
         SELECT task_index, repeat, status, fitness, metrics FROM l2l.evaluations
         WHERE campaign_id = i.campaign_id AND individual = i.index ORDER BY task_index, repeat
     ) AS e
-    WHERE i.campaign_id = :campaign AND i.told_generation IS NULL AND i.index NOT IN (
+    WHERE i.campaign_id = :campaign AND i.told_generation IS NULL AND i.index >= 0 AND i.index NOT IN (
         SELECT individual FROM l2l.evaluations WHERE campaign_id = :campaign AND status = 'pending'
     )
     ORDER BY i.index, e.task_index, e.repeat

@@ -20,7 +20,7 @@ from l2l_tasks.store.values import json_text
 
 @dataclass(frozen=True)
 class Generation:
-    """A row of `generations`: `asked` individuals, the times of its steps, `summary` as told."""
+    """A row of `generations`: individuals `asked` (no tests), the times of its steps, `summary` as told."""
 
     campaign_id: str
     number: int
@@ -36,7 +36,7 @@ class Generation:
 
 @dataclass(frozen=True)
 class NewIndividual:
-    """One parameter set; `index` is unique in the campaign.
+    """One parameter set; `index` is unique in the campaign, below 0 for tests on held-out tasks.
 
     Attributes:
         origin, parent: earlier individuals: the one with the same parameters, the one whose learner goes on.
@@ -100,7 +100,8 @@ def ask_generation(
         raise StoreError(
             f"generation {number} of {campaign_id} cannot be asked: {campaign.next_generation} is next"
         )
-    row = {"campaign_id": campaign_id, "number": number, "asked": len(individuals)}
+    asked = sum(one.index >= 0 for one in individuals)
+    row = {"campaign_id": campaign_id, "number": number, "asked": asked}
     connection.execute(generations.insert().values(row))
     bulk.copy(
         connection,

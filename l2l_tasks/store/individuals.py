@@ -58,8 +58,10 @@ def get(connection: Connection, campaign_id: str, index: int) -> Individual | No
 
 def count(connection: Connection, campaign_id: str) -> int:
     """How many have been asked, which is the index of the next one."""
-    query = sa.select(sa.func.coalesce(sa.func.max(individuals.c.index) + 1, 0))
-    return int(connection.execute(query.where(individuals.c.campaign_id == campaign_id)).scalar_one())
+    query = sa.select(sa.func.coalesce(sa.func.max(individuals.c.index) + 1, 0)).where(
+        individuals.c.campaign_id == campaign_id, individuals.c.index >= 0
+    )
+    return int(connection.execute(query).scalar_one())
 
 
 def untold(connection: Connection, campaign_id: str, first: int) -> int:
@@ -93,7 +95,11 @@ def told_in(connection: Connection, campaign_id: str, generation: int) -> list[I
     """The individuals told in `generation`, in the order in which they were told."""
     query = (
         sa.select(*_COLUMNS)
-        .where(individuals.c.campaign_id == campaign_id, individuals.c.told_generation == generation)
+        .where(
+            individuals.c.campaign_id == campaign_id,
+            individuals.c.told_generation == generation,
+            individuals.c.index >= 0,
+        )
         .order_by(individuals.c.told_position)
     )
     return [Individual(**row) for row in connection.execute(query).mappings()]
@@ -102,18 +108,18 @@ def told_in(connection: Connection, campaign_id: str, generation: int) -> list[I
 _OLDEST_IN_USE = sa.text("""
     SELECT coalesce(least(
         (SELECT min(least(index, parent)) FROM l2l.individuals
-         WHERE campaign_id = :campaign AND told_generation IS NULL),
+         WHERE campaign_id = :campaign AND told_generation IS NULL AND index >= 0),
         (SELECT min(index) FROM l2l.individuals
-         WHERE campaign_id = :campaign AND told_generation >= least(:generation,
+         WHERE campaign_id = :campaign AND index >= 0 AND told_generation >= least(:generation,
             (SELECT min(generation) FROM l2l.individuals
-             WHERE campaign_id = :campaign AND told_generation IS NULL)) - 2)
+             WHERE campaign_id = :campaign AND told_generation IS NULL AND index >= 0)) - 2)
     ), 0)
 """)
 
 _EVALUATED = sa.text("""
     SELECT index, origin, coalesce(n_tasks, 1) AS weight, params, fitness
     FROM l2l.individuals
-    WHERE campaign_id = :campaign AND status = 'ok' AND told_generation < :before
+    WHERE campaign_id = :campaign AND status = 'ok' AND told_generation < :before AND index >= 0
     ORDER BY CASE WHEN :sign <> 0 THEN :sign * fitness[1] ELSE -index END, index
     LIMIT :most
 """).columns(params=JSON)

@@ -14,12 +14,14 @@ class Counts:
     """Individuals that were not told yet, and how many of them still have an evaluation without a result.
 
     `sliced` of the untold are evaluated on some of the campaign's tasks only, on `slices` tasks together.
+    `tests` evaluations on held-out tasks have no result.
     """
 
     untold: int
     open: int
     sliced: int = 0
     slices: int = 0
+    tests: int = 0
 
     @property
     def complete(self) -> int:
@@ -30,9 +32,12 @@ class Counts:
 _COUNTS = sa.text("""
     SELECT count(*) AS untold, (
             SELECT count(DISTINCT individual) FROM l2l.evaluations
-            WHERE campaign_id = :campaign AND status = 'pending'
-        ) AS open, count(n_tasks) AS sliced, coalesce(sum(n_tasks), 0) AS slices
-    FROM l2l.individuals WHERE campaign_id = :campaign AND told_generation IS NULL
+            WHERE campaign_id = :campaign AND status = 'pending' AND individual >= 0
+        ) AS open, count(n_tasks) AS sliced, coalesce(sum(n_tasks), 0) AS slices, (
+            SELECT count(*) FROM l2l.evaluations
+            WHERE campaign_id = :campaign AND status = 'pending' AND individual < 0
+        ) AS tests
+    FROM l2l.individuals WHERE campaign_id = :campaign AND told_generation IS NULL AND index >= 0
 """)
 
 

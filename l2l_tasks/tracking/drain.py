@@ -12,7 +12,10 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine, text
 
-from l2l_tasks.store import campaigns, generations, outbox
+from l2l_tasks.figures import held_out_figure
+from l2l_tasks.steps import stored
+from l2l_tasks.steps.held_out import performances
+from l2l_tasks.store import campaigns, generations, held_out, outbox
 from l2l_tasks.store.campaigns import Campaign
 from l2l_tasks.tracking.artifacts import fitness_plot
 from l2l_tasks.tracking.records import GenerationRecord, plot_is_due
@@ -48,11 +51,12 @@ def drain(engine: Engine, uri: str, campaign_id: str, *, final: bool = False) ->
             return 0
         tracker = Tracker(uri)
         run_id = _run(connection, tracker, campaign)
-        plot = final
+        plot, tested = final, False
         while waiting:
             sent = [GenerationRecord.from_payload(row.payload) for row in waiting]
             _send(tracker, run_id, sent)
             plot = plot or any(plot_is_due(record.generation) for record in sent)
+            tested = tested or any(record.points for record in sent)
             outbox.mark_sent(connection, [row.id for row in waiting])
             for record in sent:
                 generations.mark_logged(connection, campaign_id, record.generation)
@@ -61,6 +65,8 @@ def drain(engine: Engine, uri: str, campaign_id: str, *, final: bool = False) ->
             connection.commit()
         if plot:
             _plot(connection, tracker, run_id, campaign)
+        if tested:
+            _plot_tests(connection, tracker, run_id, campaign)
         if final:
             _finish(connection, tracker, run_id, campaign_id)
         return 0
@@ -109,6 +115,14 @@ def _plot(connection: Connection, tracker: Tracker, run_id: str, campaign: Campa
     if history:
         title = f"{campaign.id} ({campaign.spec['optimizer']['name']})"
         tracker.log_plot(run_id, fitness_plot(history, title))
+
+
+def _plot_tests(connection: Connection, tracker: Tracker, run_id: str, campaign: Campaign) -> None:
+    parsed = stored.parse(campaign)
+    tests = performances(parsed, held_out.told(connection, campaign.id))
+    connection.commit()
+    title = f"{campaign.id} ({parsed.spec.optimizer.name})"
+    tracker.log_learning(run_id, held_out_figure(tests, parsed.objective_names, title, "png"))
 
 
 def _finish(connection: Connection, tracker: Tracker, run_id: str, campaign_id: str) -> None:

@@ -16,6 +16,7 @@ from l2l_tasks.store.campaigns import Campaign
 # MLflow cuts or refuses longer values.
 PARAM_CHARACTERS = 6000
 CAMPAIGN_TAG = "l2l.campaign"
+SWEEP_TAG = "l2l.sweep"
 PROSE = ("description", "note", "tags")  # of a specification: to be read in MLflow, not compared
 
 
@@ -28,6 +29,7 @@ class GenerationRecord:
         told_at: when it was told, milliseconds since the epoch. Every metric point carries this time,
             so that sending a record twice gives the same points and not more of them.
         metrics: finite numbers by name.
+        points: finite numbers by name and a step of their own, of tests on held-out tasks.
         best: best individual so far (`index`, `params`, `fitness`), None before the first success.
         population: one row per individual told: `individual`, `status`, `fitness`, `params`.
     """
@@ -37,6 +39,7 @@ class GenerationRecord:
     metrics: Mapping[str, float]
     best: Mapping[str, Any] | None
     population: Sequence[Mapping[str, Any]]
+    points: Sequence[tuple[str, float, int]] = ()
 
     @classmethod
     def from_payload(cls, payload: Mapping[str, Any]) -> GenerationRecord:
@@ -47,6 +50,7 @@ class GenerationRecord:
             {safe_name(name): float(value) for name, value in payload["metrics"].items()},
             payload.get("best"),
             payload.get("population") or [],
+            [(safe_name(name), float(value), int(step)) for name, value, step in payload.get("points") or []],
         )
 
 
@@ -94,6 +98,8 @@ def tags(campaign: Campaign, versions: Mapping[str, str]) -> dict[str, str]:
         "l2l.origin": campaign.origin,
     }
     found |= {f"l2l.version.{name}": version for name, version in versions.items()}
+    if commit := campaign.problem.get("commit"):
+        found["l2l.code_commit"] = str(commit)
     if url := airflow_run_url(campaign.origin):
         found["l2l.airflow"] = url
     if prose := [str(campaign.spec[key]) for key in ("description", "note") if campaign.spec.get(key)]:

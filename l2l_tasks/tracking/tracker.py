@@ -26,7 +26,7 @@ from l2l_tasks import settings
 from l2l_tasks.errors import TrackingError
 from l2l_tasks.store.campaigns import Campaign
 from l2l_tasks.tracking import artifacts, records
-from l2l_tasks.tracking.records import GenerationRecord
+from l2l_tasks.tracking.records import GenerationRecord, safe_name
 
 # MLflow refuses larger batches.
 METRICS_PER_BATCH = 1000
@@ -78,6 +78,9 @@ class Tracker:
             for r in generations
             for name, value in r.metrics.items()
         ]
+        metrics += [
+            Metric(name, value, r.told_at, step) for r in generations for name, value, step in r.points
+        ]
         with self._asking(f"metrics of run {run_id}"):
             for start in range(0, len(metrics), METRICS_PER_BATCH):
                 self._client.log_batch(run_id, metrics=metrics[start : start + METRICS_PER_BATCH])
@@ -95,6 +98,42 @@ class Tracker:
     def log_plot(self, run_id: str, png: bytes) -> None:
         """Store the fitness plot as `fitness.png`."""
         self._put(run_id, "fitness.png", png)
+
+    def log_learning(self, run_id: str, png: bytes) -> None:
+        """Store the figure of the tests on held-out tasks as `held_out.png`."""
+        self._put(run_id, "held_out.png", png)
+
+    def log_sweep(
+        self,
+        campaign: Campaign,
+        key: str,
+        points: Sequence[tuple[str, float, int]],
+        png: bytes,
+        ended_at: int,
+    ) -> None:
+        """A run of its own for a sweep over numbers of training tasks, beside those of its campaigns.
+
+        Args:
+            campaign: one of them.
+            key: of the sweep; the run that has it is written again.
+            points: metric, value, number of training tasks (the step).
+            png: the figure, stored as `learning_to_learn.png`.
+            ended_at: when the last campaign ended, milliseconds since the epoch.
+        """
+        with self._asking(f"sweep {key}"):
+            experiment = self._experiment(records.experiment_name(campaign))
+            mine = f"tags.`{records.SWEEP_TAG}` = '{key}'"
+            found = self._client.search_runs([experiment], mine, max_results=1)
+            name = f"{campaign.name} over training tasks"
+            run = (
+                found[0]
+                if found
+                else self._client.create_run(experiment, ended_at, {records.SWEEP_TAG: key}, run_name=name)
+            )
+            metrics = [Metric(safe_name(metric), value, ended_at, step) for metric, value, step in points]
+            self._client.log_batch(run.info.run_id, metrics=metrics)
+        self._put(run.info.run_id, "learning_to_learn.png", png)
+        self.finish(run.info.run_id, "FINISHED", ended_at)
 
     def finish(self, run_id: str, status: Ending, ended_at: int | None = None) -> None:
         """Close the run.

@@ -106,6 +106,8 @@ def test_help_lists_the_commands(nowhere: Environment) -> None:
         "stop",
         "resume",
         "change",
+        "report",
+        "sweep",
         "doctor",
         "db",
         "schema",
@@ -320,6 +322,19 @@ def test_wrong_changes_are_refused_before_anything_starts(here: Environment, cam
     refused(l2l(here, "run", campaign, "--set", "seed"), 2, "expected KEY=VALUE")
     refused(l2l(here, "run", campaign, "--set", "optimizee.options.dimension=0"), 2, "at least 1")
     assert json.loads(l2l(here, "status", "--json").stdout) == []
+
+
+def test_the_small_form_of_a_campaign(here: Environment, campaign: Path) -> None:
+    refused(l2l(here, "run", campaign, "--small"), 2, "campaign small has no small form")
+    small = {"execution.batch": 5, "budget.generations": 1, "seed": 3}
+    campaign.write_text(yaml.safe_dump({**yaml.safe_load(campaign.read_text()), "small": small}))
+    done = l2l(here, "run", campaign, "--small", "--set", "seed=4")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (row,) = json.loads(l2l(here, "status", "--json").stdout)
+    assert (row["name"], row["generations_told"], row["evaluations_ok"]) == ("small", 1, 5)
+    spec = json.loads(l2l(here, "show", row["id"], "--json").stdout)["campaign"]["spec"]
+    assert spec["seed"] == 4
+    assert "small" not in spec
 
 
 def test_unknown_campaigns_are_named(here: Environment) -> None:

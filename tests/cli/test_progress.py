@@ -19,6 +19,7 @@ from l2l_tasks.store.campaigns import Overview
 
 TOLD: dict[str, Any] = {
     "generation": 3,
+    "told": 8,
     "status": {"ok": 6, "failed": 1, "infeasible": 1},
     "fitness": {"best": [0.25, 9.0], "median": [1.5, 9.0], "mean": [2.0, 9.0], "std": [0.1, 0.1]},
     "progress": {
@@ -27,7 +28,15 @@ TOLD: dict[str, Any] = {
         "stagnant": 0,
     },
 }
-FAILED = {"evaluations": 3, "of_all": 8, "kind": "exception", "message": "ValueError:\n[/x] no"}
+FAILED = {
+    "evaluations": 3,
+    "of_all": 8,
+    "ok": 0,
+    "kind": "exception",
+    "message": "ValueError:\n[/x] no",
+    "key": "12.0.1",
+    "tail": "".join(f"[line {n}]\n\n" for n in range(9)),
+}
 WAITING: dict[str, Any] = {"generation": 0, "todo": 5, "running": 2, "known": True, "workers": []}
 
 
@@ -76,6 +85,22 @@ def test_the_display_takes_every_event(terminal: bool) -> None:
     for text in ("a-00000000", told_line(TOLD, 0.0).strip()[:20], "no server [/x]", "all 4 generations done"):
         assert text in out.getvalue()
     assert out.getvalue().count("no evaluation succeeded: 3 of 8: exception: ValueError: [/x] no") == 1
+
+
+def test_failures_name_an_evaluation_and_its_last_lines() -> None:
+    """Every kind once, also where others succeed."""
+    out = io.StringIO()
+    with Display(Console(file=out, width=60, highlight=False)) as display:
+        for change in ({}, {"ok": 1}, {"ok": 1, "kind": "crash", "message": "SIGSEGV", "tail": None}):
+            display.show("failed", {**FAILED, **change})
+    shown = [f"      | [line {n}]" for n in range(4, 9)]
+    assert out.getvalue().splitlines() == [
+        "no evaluation succeeded: 3 of 8: exception: ValueError: [/x] no",
+        "    evaluation 12.0.1 (individual.task.repeat); its last lines:",
+        *shown,
+        "some evaluations failed: 3 of 8: crash: SIGSEGV",
+        "    evaluation 12.0.1 (individual.task.repeat); it printed nothing",
+    ]
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, UserError])

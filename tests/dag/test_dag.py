@@ -16,8 +16,9 @@ from airflow.serialization.serialized_objects import DagSerialization
 import optimizers
 from l2l_tasks import dag_params, validation
 from l2l_tasks.dag import campaign_dags, read_campaigns
-from l2l_tasks.errors import SpecError
-from l2l_tasks.spec import CampaignSpec, load
+from l2l_tasks.errors import SpecError, UserError
+from l2l_tasks.spec import CampaignSpec
+from l2l_tasks.spec_file import load
 from tests.dag.campaign_files import DAGS, REPOSITORY, campaign, folder, write
 
 __all__ = ["folder"]
@@ -59,6 +60,8 @@ def test_the_tasks_of_a_generation(folder: Path) -> None:
     assert not dag.catchup
     assert (dag.max_active_runs or 0) >= 64
     assert dag.get_task("wait").start_from_trigger
+    first, later = (dag.get_task(name).priority_weight for name in ("next_generation", "log"))
+    assert first > later
     for task in dag.tasks:
         assert (task.retries or 0) > 0, task.task_id
         assert task.retry_delay.total_seconds() > 0, task.task_id
@@ -228,3 +231,17 @@ def test_the_form_changes_the_specification(spec: CampaignSpec) -> None:
     assert (changed.seed, changed.note, changed.site) == (11, "why", "local")
     with pytest.raises(SpecError):
         dag_params.apply(spec, {"batch": -3})
+
+
+def test_the_form_offers_the_small_form_of_a_file_that_has_one(spec: CampaignSpec, folder: Path) -> None:
+    """What stays in the form as the file says does not undo what the small form changes."""
+    assert "small" not in dag_params.form(spec)
+    with pytest.raises(UserError, match="has no small form"):
+        dag_params.apply(spec, {"small": True})
+    changes = {"execution.batch": 2, "budget.generations": 1}
+    small = load(write(folder, campaign("two", small=changes)) / "two.yaml")
+    values = {name: param.value for name, param in dag_params.form(small).items()}
+    assert values["small"] is False
+    assert dag_params.apply(small, values).execution.batch == 4
+    made = dag_params.apply(small, {**values, "small": True, "seed": 9})
+    assert (made.execution.batch, made.budget.generations, made.seed) == (2, 1, 9)

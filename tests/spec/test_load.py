@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from l2l_tasks.errors import SpecError, UserError
-from l2l_tasks.spec import CampaignSpec, load, load_with_source, parse
+from l2l_tasks.spec import CampaignSpec, parse
+from l2l_tasks.spec_file import load, load_with_source
 from l2l_tasks.spec_problems import keys_of, section_at
 from tests.spec.documents import FULL, SECTIONS, WRONG, changed, line_of, text_of
 
@@ -288,8 +289,8 @@ def test_no_value_at_all_makes_it_crash(value: Any) -> None:
 def test_reading_a_specification_is_light() -> None:
     """Airflow imports it each time it parses its DAGs."""
     code = (
-        "import sys; from pathlib import Path; from l2l_tasks import spec; "
-        f"spec.load(Path({str(_campaigns() / 'sphere-cmaes.yaml')!r})); spec.json_schema(); "
+        "import sys; from pathlib import Path; from l2l_tasks import spec, spec_file; "
+        f"spec_file.load(Path({str(_campaigns() / 'sphere-cmaes.yaml')!r})); spec.json_schema(); "
         "heavy = {'numpy', 'scipy', 'sqlalchemy', 'mlflow', 'airflow', 'rich', 'typer'}; "
         "print(sorted(heavy & set(sys.modules)))"
     )

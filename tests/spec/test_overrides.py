@@ -10,9 +10,11 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 import yaml
 
-from l2l_tasks.errors import SpecError
-from l2l_tasks.spec import CampaignSpec, apply_overrides, json_schema
-from tests.spec.documents import FULL, WRONG, changed
+from l2l_tasks.errors import SpecError, UserError
+from l2l_tasks.spec import CampaignSpec, json_schema
+from l2l_tasks.spec_file import load
+from l2l_tasks.spec_overrides import apply_overrides, small_form
+from tests.spec.documents import FULL, WRONG, changed, line_of, text_of
 
 CAMPAIGNS = Path(__file__).resolve().parent.parent.parent / "campaigns"
 SPEC = CampaignSpec.model_validate(FULL)
@@ -48,6 +50,20 @@ def test_another_optimizer_starts_with_its_defaults(key: str) -> None:
     assert chosen.optimizer.options == {"tournament": 3}
 
 
+def test_options_of_another_optimizer_can_be_set_in_any_order() -> None:
+    changes = {"optimizer.options.tournament": 3, "optimizer": "genetic"}
+    for given in (changes, dict(reversed(changes.items()))):
+        assert apply_overrides(SPEC, given).optimizer.options == {"tournament": 3}
+
+
+def test_a_section_that_is_not_there_is_made() -> None:
+    bare = CampaignSpec.model_validate({**FULL, "from_campaign": None, "constraints": {}})
+    new = apply_overrides(bare, {"from_campaign.campaign": "earlier", "constraints.rate.high": 2})
+    assert new.from_campaign is not None
+    assert new.from_campaign["campaign"] == "earlier"
+    assert new.constraints["rate"]["high"] == 2
+
+
 def test_parameters_and_options_can_be_set() -> None:
     new = apply_overrides(SPEC, {"parameters.x": 3.0, "optimizee.options.dimension": 2})
     assert new.parameters == {"x": 3.0}
@@ -61,6 +77,58 @@ def test_all_mistakes_are_named_as_they_were_given() -> None:
     assert found == ["override batch", "override budget.generatons", "override optimiser", "override seed"]
     with pytest.raises(SpecError, match=r"override seed\.x: there is no such field"):
         apply_overrides(SPEC, {"seed.x": 3})
+    with pytest.raises(SpecError, match=r"override small\.seed: there is no such field"):
+        apply_overrides(SPEC, {"small.seed": 3})
+
+
+SMALL = {"optimizee.options.dimension": 2, "budget.generations": 2, "batch": 8, "in_flight": 8}
+
+
+def test_the_small_form_is_the_campaign_with_these_changes() -> None:
+    """Its stored specification is that of a campaign written so: the section belongs to the file."""
+    spec = CampaignSpec.model_validate({**FULL, "small": SMALL})
+    assert spec.fingerprint() == SPEC.fingerprint()
+    small = small_form(spec)
+    assert small == apply_overrides(SPEC, SMALL)
+    assert (small.name, small.optimizee.options, small.execution.in_flight) == ("full", {"dimension": 2}, 8)
+    assert "small" not in small.model_dump(mode="json")
+
+
+def test_without_the_section_there_is_no_small_form() -> None:
+    with pytest.raises(UserError, match=r"campaign full has no small form: give its file a section `small`"):
+        small_form(SPEC)
+
+
+@pytest.mark.parametrize(
+    ("small", "field", "message"),
+    [
+        ({"budget.generatons": 2}, "small.budget.generatons", "did you mean 'generations'"),
+        ({"budget.generations": 0}, "small.budget.generations", "must be at least 1"),
+        ({"constraints.rate": {"hihg": 1}}, "small.constraints.rate", "{low: number, high: number}"),
+        ({"seed.x": 1}, "small.seed.x", "there is no such field"),
+        ({"batch": None}, "small.batch", "expected a value"),
+        ({"name": "other"}, "small.name", "keeps the name"),
+        ({"schedule": "0 3 * * *"}, "small.schedule", "without its small form"),
+        ({"small": {"batch": 2}}, "small.small", "there is no such field"),
+    ],
+)
+def test_a_mistake_of_the_small_form_is_found_at_its_entry(
+    tmp_path: Path, small: dict[str, Any], field: str, message: str
+) -> None:
+    text = text_of({**FULL, "small": {"seed": 1, **small}})
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(SpecError) as caught:
+        load(tmp_path / "c.yaml")
+    (problem,) = caught.value.problems
+    line = line_of(text, ("small", next(iter(small))))
+    assert problem.startswith(f"{tmp_path / 'c.yaml'}:{line}: {field}: ")
+    assert message in problem
+
+
+def test_what_does_not_fit_an_entry_of_the_small_form_is_a_mistake_of_the_section(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(text_of({**FULL, "small": {"resources.time": "5m"}}))
+    with pytest.raises(SpecError, match=r": small: then execution: timeout \(600 s\) must not be longer"):
+        load(tmp_path / "c.yaml")
 
 
 def test_schema_is_the_published_one() -> None:

@@ -10,7 +10,9 @@ import pytest
 import optimizers
 from l2l_tasks import trial, validation
 from l2l_tasks.errors import SpecError
-from l2l_tasks.spec import CampaignSpec, load, load_with_source
+from l2l_tasks.spec import CampaignSpec
+from l2l_tasks.spec_file import load, load_with_source
+from l2l_tasks.spec_overrides import small_form
 from tests.spec.documents import line_of, text_of
 from tests.support.local_site import LocalSite
 
@@ -130,6 +132,25 @@ def test_prepares_what_a_campaign_needs(base: dict[str, Any]) -> None:
             "execution.batch",
             "whole population in flight, 8",
         ),
+        (
+            {
+                "optimizer": {"name": "saltelli", "options": {"samples": 8}},
+                "execution": {"batch": 10},
+                "budget": {"generations": 3},
+            },
+            "budget.generations",
+            "all 40 individuals of its design are evaluated, these are at most 30: at least 4 generations",
+        ),
+        (
+            {
+                "optimizer": {"name": "latin_hypercube", "options": {"samples": 20, "reevaluate": 2}},
+                "tasks": {"repeats": 3},
+                "execution": {"batch": 6},
+                "budget": {"evaluations": 72},
+            },
+            "budget.evaluations",
+            "at least 73 evaluations with batch 6",
+        ),
         ({"execution": {"in_flight": 2}}, "execution.in_flight", "at least batch (7)"),
         ({"execution": {"batch": 10**9}}, "execution.batch", "at most 1000000"),
         ({"execution": {"batch": 10}, "tasks": {"repeats": 10**6}}, "execution.batch", "at most 1000000"),
@@ -140,6 +161,7 @@ def test_prepares_what_a_campaign_needs(base: dict[str, Any]) -> None:
         ),
         ({"site": "nowhere"}, "site", "no site profile 'nowhere'"),
         ({"optimizee": {"class": "two:Two", "path": "nowhere"}}, "optimizee.class", "no such folder"),
+        ({"optimizee": {"class": "nowhere.two:Two"}}, "optimizee.class", "no package 'nowhere' where l2l"),
     ],
 )
 def test_a_mistake_is_found_where_it_is(
@@ -203,6 +225,27 @@ def test_enough_tasks_are_enough(base: dict[str, Any], tmp_path: Path) -> None:
     own = {"optimizee": {"class": "two:Two", "path": "."}}
     assert found(base | own | {"tasks": {"per_individual": 3}}, tmp_path) == {}
     assert list(found(base | own | {"tasks": {"per_individual": 4}}, tmp_path)) == ["tasks.per_individual"]
+
+
+def test_held_out_tasks_must_be_there(base: dict[str, Any], tmp_path: Path) -> None:
+    """Of a single task nothing is held out; a family may have few, or fail only for these."""
+    tested = {"tasks": {"test": {"tasks": 2}}}
+    assert found(base | tested, tmp_path) == {
+        "tasks.test.tasks": "the optimizee has 0 held-out task(s), got 2",
+    }
+    code = text_with({"objectives": '(Objective("a"),)'})
+    own = {"optimizee": {"class": "two:Two", "path": "."}}
+    (tmp_path / "two.py").write_text(code)
+    assert found(base | own | tested, tmp_path) == {}
+    many = {"tasks": {"test": {"tasks": 100_000, "repeats": 3}}}
+    assert list(found(base | own | many, tmp_path)) == ["tasks.test"]
+    raising = code.replace(
+        "def task(self, split, index, seed):",
+        "def task(self, split, index, seed):\n        assert split == 'train'",
+    )
+    assert raising != code
+    (tmp_path / "two.py").write_text(raising)
+    assert "AssertionError" in found(base | own | tested, tmp_path)["tasks"]
 
 
 def test_deep_problems_have_lines_too(base: dict[str, Any], tmp_path: Path) -> None:
@@ -321,3 +364,26 @@ def test_shipped_campaigns_are_valid_with_shipped_sites(file: Path, monkeypatch:
     spec = load(file)
     assert spec.name == file.stem
     assert validation.check(spec, file.parent) == []
+    assert validation.check(small_form(spec), file.parent) == []
+
+
+@pytest.mark.parametrize(
+    ("small", "field", "message"),
+    [
+        ({"seed": 2, "optimizee.options.dimensoin": 2}, "optimizee.options.dimensoin", "did you mean"),
+        ({"seed": 2, "execution.batch": 10**9}, "execution.batch", "at most 1000000"),
+        ({"seed": 2, "optimizer": "sobol", "site": "moon"}, "site", "no site profile 'moon'"),
+    ],
+)
+def test_the_small_form_is_checked_as_well(
+    base: dict[str, Any], tmp_path: Path, small: dict[str, Any], field: str, message: str
+) -> None:
+    """Against the optimizer, the optimizee and the site, with the line of the entry that is wrong."""
+    text = text_of({**base, "small": small})
+    file = tmp_path / "c.yaml"
+    file.write_text(text)
+    with pytest.raises(SpecError) as caught:
+        validation.load(file)
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"{file}:{line_of(text, ('small', field))}: small.{field}: ")
+    assert message in problem

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from l2l_tasks.errors import SpecError
-from l2l_tasks.spec import load
+from l2l_tasks.spec_file import load
 from l2l_tasks.spec_yaml import MAX_BYTES, parse, read
 
 

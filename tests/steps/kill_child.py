@@ -18,7 +18,7 @@ from typing import Any
 import l2l_tasks.tracking.drain  # noqa: F401  (imported before the first fork)
 from l2l_tasks import steps
 from l2l_tasks.context import Context, open_context
-from l2l_tasks.spec import load
+from l2l_tasks.spec_file import load
 
 
 class Killer:

@@ -6,6 +6,7 @@ import math
 import sys
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -59,6 +60,9 @@ def test_bundles_hold_at_most_their_size(population: int, evaluations: int, size
     ]
     assert max(names.count(n) for n in names) <= size
     assert names == sorted(names)
+    tests = [bundle_name(3, -1 - i, k, evaluations, size) for i in range(2) for k in range(evaluations)]
+    assert max(tests.count(n) for n in tests) <= size
+    assert [*names, *tests] == sorted([*names, *tests])  # tests come last
 
 
 @given(st.lists(st.tuples(finite, finite), min_size=1, max_size=20))
@@ -203,3 +207,14 @@ def test_the_largest_float_is_a_fitness_like_any_other(values: list[float], how:
     found = describe(told, ["minimize"])
     columns = (found.best, found.median, found.mean, found.std)
     assert all(math.isfinite(number) for column in columns for number in column)
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30), st.floats(0.01, 0.99))
+def test_a_quantile_is_what_a_share_of_the_evaluations_is_at_least_as_good_as(
+    values: list[float], share: float
+) -> None:
+    """As numpy's linear quantile of losses; of a fitness that is maximised, the mirror image."""
+    rows = [[value, value] for value in values]
+    loss, gain = aggregate(rows, {"quantile": share}, ["minimize", "maximize"])
+    assert loss == pytest.approx(np.quantile(values, share), rel=1e-9, abs=1e-6)
+    assert gain == pytest.approx(np.quantile(values, 1 - share), rel=1e-9, abs=1e-6)

@@ -299,7 +299,11 @@ def test_a_half_complete_batch_is_not_asked_for_without_a_pause(
 ) -> None:
     """Guards the site: in steady state with several tasks the wait ended at once, again and again."""
     # One task of each individual is slow: others, as many as a batch has, are done before it.
-    wait = "import time; time.sleep(2 if task['shift'] == 10 else 0); return Result"
+    seen_twice = tmp_path / "seen-twice"
+    wait = f"""import os, time
+        while task["shift"] == 10 and not os.path.exists({str(seen_twice)!r}):
+            time.sleep(0.05)
+        return Result"""
     slow = FAMILY.replace("return Result", wait)
     spec = campaign_spec(
         local_site.name,
@@ -318,6 +322,8 @@ def test_a_half_complete_batch_is_not_asked_for_without_a_pause(
 
     def noted_collect(ctx: Context, campaign: str, generation: int) -> bool:
         happened.append("collect")
+        if happened.count("collect") == 2:
+            seen_twice.touch()
         return collect(ctx, campaign, generation)
 
     monkeypatch.setattr("l2l_tasks.runner.time.sleep", noted_sleep)

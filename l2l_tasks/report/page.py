@@ -1,0 +1,83 @@
+"""The page of a report: HTML without any file or address beside it."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+
+import jinja2
+import yaml
+
+from l2l_tasks import figures
+from l2l_tasks.learning import FRESH, Estimate, Row
+from l2l_tasks.report.gather import Study
+
+
+def render(study: Study) -> str:
+    """The HTML text."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("l2l_tasks.report", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"estimate": estimate, "tasks": tasks}
+    names, shown = study.objective_names, []
+    if len(study.campaigns) > 1:
+        shown.append(figures.tasks_figure(study.rows, names, study.title, "png"))
+    else:
+        shown.append(figures.held_out_figure(study.learned[0].tests, names, study.title, "png"))
+    return environment.get_template("report.html.j2").render(
+        study=study,
+        figures=[base64.b64encode(png).decode() for png in shown],
+        specifications=[(one.row.id, _yaml(one.spec.model_dump(mode="json"))) for one in study.campaigns],
+    )
+
+
+def text(study: Study) -> str:
+    """The same tables for a terminal."""
+    lines = [study.title, ""]
+    for i, objective in enumerate(study.objectives):
+        lines += [
+            f"{objective['name']} ({objective['direction']}) at held-out tasks, "
+            "mean over seeds (95 % interval)",
+            f"{'training tasks':>14}  {'seeds':>5}  {'before':>30}  {'after':>30}",
+        ]
+        lines += [
+            f"{tasks(row):>14}  {len(row.seeds):>5}  {estimate(row.before, i):>30}  "
+            f"{estimate(row.after, i):>30}"
+            for row in study.rows
+        ]
+        lines.append("")
+    if len(study.campaigns) == 1:
+        lines += _tests(study)
+    return "\n".join(lines)
+
+
+def _tests(study: Study) -> Sequence[str]:
+    lines = [f"{'generations':>14}  {'first objective at held-out tasks (95 % interval over tasks)':>30}"]
+    for test in study.learned[0].tests:
+        value = "no result"
+        if test.fitness:
+            value = f"{test.fitness[0]:.5g}"
+            value += f" ({test.low[0]:.5g} to {test.high[0]:.5g})" if test.low else ""
+        lines.append(f"{test.after:>14}  {value}")
+    return [*lines, ""]
+
+
+def estimate(found: Estimate | None, objective: int) -> str:
+    """`1.23 (1.1 to 1.4)`; without an interval for one seed."""
+    if found is None:
+        return "no result"
+    mean, low, high = (values[objective] for values in (found.mean, found.low, found.high))
+    return f"{mean:.4g}" if found.n < 2 else f"{mean:.4g} ({low:.4g} to {high:.4g})"
+
+
+def tasks(row: Row) -> str:
+    """The number of training tasks in words."""
+    return "fresh" if row.tasks == FRESH else str(row.tasks)
+
+
+def _yaml(value: object) -> str:
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
