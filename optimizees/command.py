@@ -37,7 +37,7 @@ REASON_CHARS = 500
 LAUNCHERS = ("srun: ", "slurmstepd: ")  # how lines begin that Slurm adds when a program fails
 SHOWN_CHARS = 80
 
-PLACEHOLDER = re.compile(r"\{(params|task|result|seed|scratch|checkpoint|inherited)\}")
+PLACEHOLDER = re.compile(r"\{(params|task|result|seed|scratch|checkpoint|inherited|artifacts)\}")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 OWN_VARIABLES = "L2L_"
 DEADLINE = "L2L_DEADLINE"
@@ -61,8 +61,8 @@ class Command(Optimizee):
     """A program that reads its parameters from params.json and writes its fitness to result.json.
 
     It is started without a shell, in the evaluation's scratch folder. Words of `command` and `launch` may
-    hold {params}, {task}, {result} (paths of the three files), {scratch}, {checkpoint}, {inherited} (folders;
-    the last is empty when there is none) and {seed}. Exit status 0: result.json counts; 65: infeasible, for
+    hold {params}, {task}, {result} (paths of the three files), {scratch}, {artifacts}, {checkpoint},
+    {inherited} (folders; the last is empty when there is none) and {seed}. Exit status 0: result.json counts; 65: infeasible, for
     the reason in the last line printed; 75: failed for a passing reason; all else: failed.
 
     Options:
@@ -118,7 +118,7 @@ class Command(Optimizee):
             files["result"].unlink()
         values = {name: str(path) for name, path in files.items()}
         values["seed"], values["scratch"] = str(context.seed), str(context.scratch)
-        values["checkpoint"] = str(context.checkpoint)
+        values["checkpoint"], values["artifacts"] = str(context.checkpoint), str(context.artifacts)
         values["inherited"] = "" if context.inherited is None else str(context.inherited)
         argv = [PLACEHOLDER.sub(lambda found: values[found.group(1)], word) for word in self.argv]
         ended = run(argv, context.scratch, self._variables(context))

@@ -89,15 +89,25 @@ def test_a_python_program_gets_parameters_and_task_and_gives_all_of_a_result(tmp
 
 
 def test_placeholders_stand_for_paths_and_values_and_other_braces_stay(tmp_path: Path) -> None:
-    words = ["{seed}", "at={scratch}", "{checkpoint}|{inherited}", "{print}", "{params}{task}{result}", ""]
+    words = [
+        "{seed}",
+        "at={scratch}",
+        "{checkpoint}|{inherited}",
+        "{print}",
+        "{params}{task}{result}",
+        "{artifacts}",
+        "",
+    ]
     script = ONE + 'printf "%s\\n" "$@" > words'
     optimizee = optimizees.load(
         "command", {"command": ["sh", "-c", script, "sh", *words], "parameters": SPACE}
     )
     folder = tmp_path / "checkpoint"
-    evaluate(optimizee, tmp_path, seed=2**53, checkpoint=folder, inherited=Path("/parent"))
+    evaluate(
+        optimizee, tmp_path, seed=2**53, checkpoint=folder, inherited=Path("/parent"), artifacts=Path("/kept")
+    )
     files = "".join(f"{tmp_path}/{name}.json" for name in ("params", "task", "result"))
-    expected = [str(2**53), f"at={tmp_path}", f"{folder}|/parent", "{print}", files, ""]
+    expected = [str(2**53), f"at={tmp_path}", f"{folder}|/parent", "{print}", files, "/kept", ""]
     assert (tmp_path / "words").read_text().split("\n")[:-1] == expected
     evaluate(optimizee, tmp_path, checkpoint=folder)
     assert f"{folder}|\n" in (tmp_path / "words").read_text()
