@@ -40,7 +40,7 @@ demo: setup ## run a campaign from start to result (SITE=slurm as root: on a rea
 .PHONY: lab
 lab: setup ## start a real Slurm and sshd on this machine (root)
 	@if [ -z "$(ROOT)" ]; then echo "SITE=slurm starts daemons under several accounts: run it as root" >&2; exit 1; fi
-	UV=$(STATE)/uv infra/slurm/up.sh
+	UV=$(STATE)/uv LAB_ENVS=$(STATE)/envs infra/slurm/up.sh
 
 .PHONY: status
 status: ## what runs, and whether it is healthy
@@ -67,8 +67,8 @@ lint: dev ## style, types, Python 3.8 at the site, no pickle
 
 .PHONY: test
 test: lint ## lint, then all tests; as root also those that need Slurm and sshd
-	@if [ -n "$(ROOT)" ]; then UV=$(STATE)/uv infra/slurm/up.sh; fi
 	L2L_ENVS="$(notdir $(basename $(wildcard optimizees/environments/*.txt)))" infra/bootstrap.sh dev
+	@if [ -n "$(ROOT)" ]; then UV=$(STATE)/uv LAB_ENVS=$(STATE)/envs infra/slurm/up.sh; fi
 	AIRFLOW_HOME=$(STATE)/test-airflow $(PYTHON) -m pytest $(TESTS)
 
 .PHONY: lock

@@ -57,7 +57,7 @@ def slices(spec: CampaignSpec, needed: int) -> list[Problem]:
 
 
 def whole_design(spec: CampaignSpec, needed: int, batch: int) -> list[Problem]:
-    """What of the budget ends the campaign before the `needed` individuals are told; 0: any number will do."""
+    """What of the budget ends the campaign before `needed` individuals are told; 0: any number will do."""
     again, found = int(spec.optimizer.options.get("reevaluate", 0)), []
     per_generation = batch * spec.tasks.per_individual * spec.tasks.repeats
     for key, unit in (("generations", 1), ("evaluations", per_generation)):

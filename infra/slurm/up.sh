@@ -13,6 +13,7 @@
 #   LAB_TIMEOUT=10            seconds after which Slurm's programs and daemons give up on each other
 #   LAB_CGROUP=auto           1: cgroup v1 memory, real OUT_OF_MEMORY; 0: polling, such a job ends FAILED
 #   LAB_PYTHON=1              0: do not make the Python environment for jobs ($LAB/python)
+#   LAB_ENVS                  a folder with environments of simulators; jobs find it, or a copy, as $LAB/envs
 #   UV                        the uv program, where it is not in PATH
 #
 # Writes $LAB/site.env (shell exports) and $LAB/connection.json (an Airflow connection).
@@ -280,6 +281,20 @@ make_python() {
   echo "$stamp" >"$LAB/python/.made-from"
 }
 
+# The simulators' environments: a link where the account can follow it, else a copy (of links, if possible).
+share_environments() {
+  local envs
+  [ -d "${LAB_ENVS:-}" ] || return 0
+  envs=$(readlink -f "$LAB_ENVS")
+  rm -rf "$LAB/envs"
+  if runuser -u "$LAB_LOGIN" -- ls "$envs" >/dev/null 2>&1; then
+    ln -s "$envs" "$LAB/envs"
+  else
+    cp -al "$envs" "$LAB/envs" 2>/dev/null || { rm -rf "$LAB/envs" && cp -a "$envs" "$LAB/envs"; }
+    chmod -R a+rX "$LAB/envs"
+  fi
+}
+
 write_connection() {
   local host_key
   host_key=$(cut -d' ' -f1,2 "$LAB/etc/ssh_host_ed25519.pub")
@@ -314,6 +329,7 @@ main() {
   enter_accounts
   start_slurm
   start_sshd
+  share_environments
   write_connection
   wait_for 60 ready
   ssh -F "$LAB/client/ssh_config" slurm-lab true || die "cannot log in (see $LAB/log/sshd.log)"

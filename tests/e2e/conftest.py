@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import requests
 import yaml
 from sqlalchemy import Engine
 
@@ -56,6 +57,22 @@ class Desk:
                 return campaign
             time.sleep(0.5)
         raise AssertionError(f"{origin} did not come to {statuses or told} within {patience} s: {campaign}")
+
+    def mlflow(self, path: str, **parameters: str) -> Any:
+        """The answer of MLflow's REST API."""
+        url = f"{self.stack.mlflow_url}/api/2.0/mlflow/{path}"
+        return requests.get(url, params=parameters, auth=self.stack.mlflow_account, timeout=30).json()
+
+    def logged(self, origin: str, metric: str, points: int, patience: float = 120.0) -> list[int]:
+        """The steps of a campaign's metric in MLflow, once there are that many."""
+        deadline, steps = time.monotonic() + patience, list[int]()
+        while len(steps) < points and time.monotonic() < deadline:
+            campaign = self.find(origin)
+            if campaign is not None and campaign.mlflow_run_id is not None:
+                history = self.mlflow("metrics/get-history", run_id=campaign.mlflow_run_id, metric_key=metric)
+                steps = [int(point["step"]) for point in history.get("metrics", [])]
+            time.sleep(0.5)
+        return steps
 
     def command_line(self, *arguments: str, timeout: float = 240.0) -> None:
         """`l2l` as a user of the stack; it has to succeed."""

@@ -5,17 +5,11 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-import requests
 import yaml
 from sqlalchemy import text
 
 from tests.e2e.conftest import Desk, sphere
 from tests.support.slurm import SlurmLab
-
-
-def mlflow_get(desk: Desk, path: str, **parameters: str) -> requests.Response:
-    url = f"{desk.stack.mlflow_url}/api/2.0/mlflow/{path}"
-    return requests.get(url, params=parameters, auth=desk.stack.mlflow_account, timeout=30)
 
 
 def jobs(lab: SlurmLab, campaign_id: str) -> str:
@@ -39,21 +33,10 @@ def test_the_brunel_network_is_tuned_by_sbatch_over_ssh(desk: Desk) -> None:
         ).all()
     assert all(row.metrics and row.host and row.worker for row in rows)
 
-    deadline = time.monotonic() + 120
-    while True:
-        run_id = desk.find(campaign.origin).mlflow_run_id  # type: ignore[union-attr]
-        history = (
-            mlflow_get(desk, "metrics/get-history", run_id=run_id, metric_key="loss/best_so_far").json()
-            if run_id
-            else {}
-        )
-        if len(history.get("metrics", [])) == 2 or time.monotonic() > deadline:
-            break
-        time.sleep(1)
-    assert [point["step"] for point in history["metrics"]] == [0, 1]
+    assert desk.logged(campaign.origin, "loss/best_so_far", 2) == [0, 1]
+    run_id = desk.find(campaign.origin).mlflow_run_id  # type: ignore[union-attr]
     assert run_id is not None
-    names = {f["path"] for f in mlflow_get(desk, "artifacts/list", run_id=run_id).json()["files"]}
-    assert names
+    assert desk.mlflow("artifacts/list", run_id=run_id)["files"]
 
 
 def test_airflow_and_the_command_line_ask_the_same_individuals(desk: Desk, tmp_path: Path) -> None:
