@@ -52,24 +52,10 @@ from optimizers.space import Space, SpaceError
 from optimizers.versions import BASE_VERSION, Arrays, Migration, check_same, fingerprint, migrate, part
 
 __all__ = [
-    "ALL_KINDS",
-    "NUMBERS",
-    "Arrays",
-    "Best",
-    "Capabilities",
-    "Evaluated",
-    "FloatArray",
-    "IntArray",
-    "Migration",
-    "Observation",
-    "Optimizer",
-    "OptimizerError",
-    "Options",
-    "Proposal",
-    "Recommendation",
-    "Suggestion",
-    "Told",
-]
+    "ALL_KINDS", "NUMBERS", "Arrays", "Best", "Capabilities", "Evaluated", "FloatArray", "IntArray",
+    "Migration", "Observation", "Optimizer", "OptimizerError", "Options", "Proposal", "Recommendation",
+    "Suggestion", "Told",
+]  # fmt: skip
 
 
 class Optimizer(ABC):
@@ -137,6 +123,15 @@ class Optimizer(ABC):
     def tasks_needed(cls, options: BaseModel) -> int:  # noqa: ARG003
         """Tasks that a campaign must have at least; more than 1: it chooses among them, so they stay."""
         return 1
+
+    @classmethod
+    def in_flight_needed(cls, options: BaseModel) -> int:  # noqa: ARG003
+        """Individuals that a campaign must keep in flight at least, re-evaluations not counted."""
+        return 1
+
+    def individuals_needed(self) -> int:
+        """Individuals without which there is no result: all of a design; 0: any number says something."""
+        return 0
 
     def ask(self, n: int) -> list[Suggestion]:
         """`n` >= 1 new individuals, pending until they are told; fewer only if `stop_reason` says why."""

@@ -79,6 +79,19 @@ class Nested:
         self.own = dict(arrays["own"].tolist())
 
 
+def checked_options(name: str | None, options: dict[str, Any]) -> dict[str, Any]:
+    """The options of an inner optimizer, for a validator: pydantic adds the place of each mistake.
+
+    Of an optimizer that there is not, nothing is checked; `Nested` refuses it.
+
+    Raises:
+        ValidationError: with every mistake.
+    """
+    if name in optimizers.names():
+        optimizers.get(name).Options.model_validate(options)
+    return options
+
+
 def inner_seed(seed: int, index: int) -> int:
     """A seed for the inner optimizer number `index`."""
     return int(np.random.SeedSequence([seed, index]).generate_state(1)[0])

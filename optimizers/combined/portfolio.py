@@ -14,12 +14,12 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 import optimizers
 from optimizers import OptimizerError
 from optimizers.base import Arrays, Capabilities, FloatArray, IntArray, Optimizer, Options, Told
-from optimizers.combined.nested import Nested, inner_seed
+from optimizers.combined.nested import Nested, checked_options, inner_seed
 from optimizers.versions import part
 
 _GOOD = 0.25  # the best part of the individuals of a time, which are successes
@@ -34,6 +34,11 @@ class Member(BaseModel):
 
     name: str = Field(description="of the optimizer")
     options: dict[str, Any] = Field(default_factory=dict, description="of the optimizer")
+
+    @field_validator("options")
+    @classmethod
+    def _known(cls, options: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        return checked_options(info.data.get("name"), options)
 
 
 class PortfolioOptions(Options):

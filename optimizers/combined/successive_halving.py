@@ -22,7 +22,7 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
 from optimizers import OptimizerError
 from optimizers.base import (
@@ -36,7 +36,7 @@ from optimizers.base import (
     Suggestion,
     Told,
 )
-from optimizers.combined.nested import Nested, inner_seed
+from optimizers.combined.nested import Nested, checked_options, inner_seed
 from optimizers.versions import part
 
 _KEPT = 1000
@@ -52,6 +52,11 @@ class SuccessiveHalvingOptions(Options):
     eta: int = Field(3, ge=2, description="one of so many is promoted, to so many times the tasks")
     optimizer: str = Field("random", description="which optimizer new individuals come from")
     optimizer_options: dict[str, Any] = Field(default_factory=dict, description="its options")
+
+    @field_validator("optimizer_options")
+    @classmethod
+    def _known(cls, options: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        return checked_options(info.data.get("optimizer"), options)
 
 
 class SuccessiveHalving(Optimizer):

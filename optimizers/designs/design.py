@@ -38,6 +38,9 @@ class Design(Optimizer):
         self._drawn = last
         return [Proposal(genome) for genome in self._rows(first, last)]
 
+    def individuals_needed(self) -> int:
+        return self._total
+
     def stop_reason(self) -> str | None:
         return f"all {self._total} individuals were asked for" if self._drawn == self._total else None
 

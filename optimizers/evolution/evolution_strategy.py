@@ -64,7 +64,6 @@ class EvolutionStrategy(GaussianSearch):
     summary = (
         "Evolution strategy with mirrored samples and Adam: for up to 100,000 parameters, such as weights."
     )
-    format_version = 1
     Options: ClassVar[type[EvolutionStrategyOptions]] = EvolutionStrategyOptions
     capabilities = Capabilities(objectives="single", asynchronous=True, constraints=True)
     options: EvolutionStrategyOptions

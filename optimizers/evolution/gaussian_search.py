@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from optimizers.base import Arrays, FloatArray, Optimizer, Options, Recommendation, Told
+from optimizers.base import Arrays, FloatArray, Migration, Optimizer, Options, Recommendation, Told
 from optimizers.bins import least_std
 from optimizers.bounds import from_unit, to_unit
 from optimizers.generations import Waiting
@@ -39,6 +39,8 @@ class GaussianOptions(Options):
 class GaussianSearch(Optimizer):
     """Subclasses provide `_begin`, `_draw`, `_standardised`, `_step`, `_std`, `_save_own`, `_restore_own`."""
 
+    format_version = 2
+    migrations: ClassVar[dict[int, Migration]] = {1: lambda meta, _: meta["own"].update(start_loss=None)}
     Options: ClassVar[type[GaussianOptions]] = GaussianOptions
     options: GaussianOptions
 
@@ -52,6 +54,7 @@ class GaussianSearch(Optimizer):
         self._generation_first_id = 0  # individuals before it were drawn from an earlier distribution
         self._waiting = Waiting(self.space.dimension)
         self._mean = from_unit(first_point(self.space, self.options.start, self._rng))
+        self._start_loss: float | None = None  # of the first mean, if it was observed
         self._begin()
 
     @abstractmethod
@@ -90,8 +93,11 @@ class GaussianSearch(Optimizer):
 
     def _observe(self, told: Told) -> None:
         """Before the first step, the search begins at the best individual known."""
-        if not self._generation:
-            self._mean = told.genomes[told.order()[0]]
+        best = told.order()[0]
+        loss = float(told.losses[best, 0])
+        known = math.inf if self._start_loss is None else self._start_loss
+        if not self._generation and loss < known:
+            self._mean, self._start_loss = told.genomes[best], loss
 
     def _revise(self, individual: int, loss: float, evaluations: int) -> None:  # noqa: ARG002
         self._waiting.revise(individual, loss)
@@ -144,6 +150,7 @@ class GaussianSearch(Optimizer):
         own |= {
             "population": self._population,
             "generation": self._generation,
+            "start_loss": self._start_loss,
             "generation_first_id": self._generation_first_id,
         }
         waiting = {f"waiting.{name}": array for name, array in self._waiting.save().items()}
@@ -151,7 +158,7 @@ class GaussianSearch(Optimizer):
 
     def _restore(self, own: dict[str, Any], arrays: Arrays) -> None:
         self._population, self._generation = own["population"], own["generation"]
-        self._generation_first_id = own["generation_first_id"]
+        self._generation_first_id, self._start_loss = own["generation_first_id"], own["start_loss"]
         self._waiting.load(part(arrays, "waiting."))
         self._mean = arrays["mean"]
         self._restore_own(own, arrays)

@@ -42,7 +42,6 @@ class SNES(GaussianSearch):
 
     name = "snes"
     summary = "Separable natural evolution strategy: learns the scale of each of up to 100,000 parameters."
-    format_version = 1
     Options: ClassVar[type[SNESOptions]] = SNESOptions
     capabilities = Capabilities(objectives="single", asynchronous=True, constraints=True)
     options: SNESOptions

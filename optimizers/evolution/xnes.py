@@ -48,7 +48,6 @@ class XNES(GaussianSearch):
     summary = (
         "Exponential natural evolution strategy: learns scales and correlations of some tens of parameters."
     )
-    format_version = 1
     Options: ClassVar[type[XNESOptions]] = XNESOptions
     capabilities = Capabilities(objectives="single", asynchronous=True, constraints=True)
     options: XNESOptions

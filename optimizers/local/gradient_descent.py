@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from optimizers.base import NUMBERS, Arrays, Capabilities, FloatArray, Optimizer, Options, Told
+from optimizers.base import NUMBERS, Arrays, Capabilities, FloatArray, Migration, Optimizer, Options, Told
 from optimizers.bins import least_std
 from optimizers.generations import Waiting
 from optimizers.starts import Start, first_point
@@ -69,10 +69,16 @@ class GradientDescent(Optimizer):
     summary = (
         "Gradient descent (Adam and others) on sampled gradients: smooth losses, any number of dimensions."
     )
-    format_version = 1
+    format_version = 2
+    migrations: ClassVar[dict[int, Migration]] = {1: lambda meta, _: meta["own"].update(start_loss=None)}
     Options: ClassVar[type[GradientDescentOptions]] = GradientDescentOptions
     capabilities = Capabilities(objectives="single", asynchronous=False, kinds=NUMBERS)
     options: GradientDescentOptions
+
+    @classmethod
+    def default_batch(cls, dimension: int) -> int:  # noqa: ARG003
+        """Few: many steps along a rough gradient lead further than few along the whole one."""
+        return 6
 
     def _start(self) -> None:
         d = self.space.dimension
@@ -80,6 +86,7 @@ class GradientDescent(Optimizer):
         self._generation = 0
         self._asked = 0  # in this generation
         self._point = first_point(self.space, self.options.start, self._rng)
+        self._start_loss: float | None = None  # of the first point, if it was observed
         self._mirror = np.empty((0, d))  # the step of a sample whose counterpart comes next
         self._unit_gradient = 0.0  # largest element of the first gradient; 0: there was none yet
         self._largest = 0.0  # norm of the largest gradient so far, in units of the first
@@ -90,8 +97,11 @@ class GradientDescent(Optimizer):
 
     def _observe(self, told: Told) -> None:
         """Before the first step, the search begins at the best individual known."""
-        if not self._generation and not self._asked:
-            self._point = told.genomes[told.order()[0]]
+        best = told.order()[0]
+        loss = float(told.losses[best, 0])
+        known = math.inf if self._start_loss is None else self._start_loss
+        if not self._generation and not self._asked and loss < known:
+            self._point, self._start_loss = told.genomes[best], loss
 
     def _sample(self, n: int) -> FloatArray:
         if not self._population:
@@ -176,6 +186,7 @@ class GradientDescent(Optimizer):
         own = {
             "population": self._population,
             "generation": self._generation,
+            "start_loss": self._start_loss,
             "asked": self._asked,
             "unit_gradient": self._unit_gradient,
             "largest": self._largest,
@@ -187,7 +198,7 @@ class GradientDescent(Optimizer):
 
     def _restore(self, own: dict[str, Any], arrays: Arrays) -> None:
         self._population, self._generation = own["population"], own["generation"]
-        self._asked, self._steps = own["asked"], own["steps"]
+        self._asked, self._steps, self._start_loss = own["asked"], own["steps"], own["start_loss"]
         self._unit_gradient, self._largest, self._slope = own["unit_gradient"], own["largest"], own["slope"]
         self._point, self._mirror = arrays["point"], arrays["mirror"]
         self._first, self._second = arrays["first"], arrays["second"]

@@ -17,7 +17,7 @@ import math
 from typing import Any, ClassVar
 
 import numpy as np
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from optimizers.base import Arrays, Capabilities, FloatArray, IntArray, Optimizer, Options, Proposal, Told
 from optimizers.bins import bin_width, unordered
@@ -51,6 +51,12 @@ class PopulationBasedTraining(Optimizer):
     Options: ClassVar[type[PopulationBasedTrainingOptions]] = PopulationBasedTrainingOptions
     capabilities = Capabilities(objectives="single", asynchronous=True, inherits=True)
     options: PopulationBasedTrainingOptions
+
+    @classmethod
+    def in_flight_needed(cls, options: BaseModel) -> int:
+        """The whole population: checkpoints of members that wait are not kept."""
+        assert isinstance(options, PopulationBasedTrainingOptions)
+        return options.population or SMALLEST_POPULATION
 
     def _start(self) -> None:
         d = self.space.dimension

@@ -114,7 +114,7 @@ def test_members_that_are_done_leave_their_part_to_others() -> None:
         ([{"name": "random"}, {"name": "nosuch"}], r"members\.1: There is no optimizer 'nosuch'"),
         (
             [{"name": "random"}, {"name": "genetic", "options": {"x": 1}}],
-            r"members\.1: Options of genetic: x",
+            r"members\.1\.options\.x: Extra inputs",
         ),
         (
             [{"name": "random"}, {"name": "genetic", "options": {"reevaluate": 2}}],

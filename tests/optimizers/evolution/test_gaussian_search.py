@@ -187,6 +187,8 @@ def test_whole_numbers_do_not_freeze(name: str) -> None:
 def test_the_search_begins_at_the_best_observation(name: str) -> None:
     optimizer = fresh(name, box(2), sigma=1e-6)
     optimizer.observe([Observation({"x": [3.0, -2.0]}, (1.0,)), Observation({"x": [0.0, 0.0]}, (2.0,))])
+    optimizer = restored(optimizer)
+    optimizer.observe([Observation({"x": [1.0, 1.0]}, (1.5,))])  # worse than what is known
     assert optimizer.ask(1)[0].params["x"] == pytest.approx([3.0, -2.0], abs=1e-3)
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from optimizers.base import Evaluated, Observation
 from optimizers.local.gradient_descent import GradientDescent, Update, slope
 from optimizers.space import Float, Space
-from tests.optimizers.problems import box, fresh, minimise, sphere
+from tests.optimizers.problems import box, fresh, minimise, restored, sphere
 
 CUBE = Space({"x": Float(0.0, 1.0, shape=(4,))})
 NORMAL = np.array([3.0, -1.0, 0.5, 0.0])
@@ -158,6 +158,8 @@ def test_the_point_stops_at_the_bounds() -> None:
 def test_it_starts_at_the_best_observed_individual() -> None:
     optimizer = fresh("gradient_descent", CUBE)
     optimizer.observe([Observation({"x": [i / 10] * 4}, (abs(i - 3.0),)) for i in range(10)])
+    optimizer = restored(optimizer)
+    optimizer.observe([Observation({"x": [0.9] * 4}, (2.0,))])  # worse than what is known
     assert optimizer.ask(5)[0].params["x"] == [0.3] * 4
 
 
