@@ -1,0 +1,1 @@
+"""What the use cases reach at a scale of minutes: see README.md."""
