@@ -23,7 +23,7 @@ from tests.dag.campaign_files import DAGS, REPOSITORY, campaign, folder, write
 
 __all__ = ["folder"]
 UNSUITABLE = {
-    **{name: "budget.generations: " for name in ("grid", "latin_hypercube", "saltelli")},  # too few
+    **dict.fromkeys(("grid", "latin_hypercube", "saltelli"), "budget.generations: "),  # too few
     "gest": "optimizer.options.generator: is missing",
     "nsga2": "optimizer: nsga2 is for several objectives",
     "nsga3": "optimizer: nsga3 is for several objectives",
