@@ -63,7 +63,7 @@ class Command(Optimizee):
     It is started without a shell, in the evaluation's scratch folder. Words of `command` and `launch` may
     hold {params}, {task}, {result} (paths of the three files), {scratch}, {artifacts}, {checkpoint},
     {inherited} (folders; the last is empty when there is none) and {seed}. Exit status 0: result.json counts;
-    65: infeasible, for the reason in the last line printed; 75: failed for a passing reason; all else: failed.
+    65: infeasible, for the reason in the last line printed; 75: failed for a passing reason; else failed.
 
     Options:
         command: the program (absolute path at the site, or a name on PATH) and its arguments.
