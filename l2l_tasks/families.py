@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from l2l_tasks.held_out import UNTRAINED
 from l2l_tasks.spec import CampaignSpec
 from l2l_tasks.spec_problems import shorten
 from l2l_tasks.spec_values import check_json
@@ -14,6 +13,8 @@ from optimizees.base import Optimizee, TaskFamily
 
 MOST_EVALUATIONS = 1_000_000
 """Per generation: its individuals and evaluations are made, stored and sent in one piece."""
+MOST_TESTS = 5_000
+"""Evaluations of a test on held-out tasks, whose interval is estimated where the campaign is locked."""
 USER_CODE = (Exception, SystemExit)
 """What a user's code may raise here; SystemExit would end `l2l validate` in silence, with status 0."""
 
@@ -22,7 +23,7 @@ def problems(spec: CampaignSpec, optimizee: Optimizee) -> list[Problem]:
     """Tasks that JSON cannot hold, and more of them than there are different ones."""
     try:
         family = optimizee.family()
-        found = [*_numbers(spec, family)]
+        found = [*_numbers(spec, family, len(optimizee.objectives))]
         if not found:
             _check(family.task("train", 0, spec.seed))
             if spec.tasks.test is not None:
@@ -48,7 +49,7 @@ def _check(task: Any) -> None:
         raise NotATaskError(error) from error
 
 
-def _numbers(spec: CampaignSpec, family: TaskFamily) -> Iterator[Problem]:
+def _numbers(spec: CampaignSpec, family: TaskFamily, objectives: int) -> Iterator[Problem]:
     for name, size in (("size", family.size), ("test_size", family.test_size)):
         if not isinstance(size, (int, type(None))):
             raise TypeError(f"{name} must be a whole number or None, got {shorten(size)}")
@@ -64,9 +65,11 @@ def _numbers(spec: CampaignSpec, family: TaskFamily) -> Iterator[Problem]:
     if family.test_size is not None and test.tasks > family.test_size:
         message = f"the optimizee has {family.test_size} held-out task(s), got {test.tasks}"
         yield Problem(("tasks", "test", "tasks"), message)
-    if UNTRAINED * test.tasks * test.repeats > MOST_EVALUATIONS:
+    if test.tasks * test.repeats > MOST_TESTS:
         yield Problem(
             ("tasks", "test"),
-            f"{test.tasks} task(s) with {test.repeats} repeat(s) for {UNTRAINED} individuals are more than "
-            f"{MOST_EVALUATIONS} evaluations at once",
+            f"{test.tasks} task(s) with {test.repeats} repeat(s) are more than {MOST_TESTS} evaluations",
         )
+    if objectives > 1:
+        message = f"tests are of what is recommended, and with {objectives} objectives that is a front"
+        yield Problem(("tasks", "test"), message)

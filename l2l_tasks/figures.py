@@ -45,7 +45,7 @@ def held_out_figure(
             linewidth=0,
         )
         panel.set_xlabel("generations")
-        panel.set_ylabel(f"{name} at held-out tasks")
+        panel.set_ylabel(literal(f"{name} at held-out tasks"))
     if ok and ok[0].after == 0:
         _draw_curve(panels[-1], ok[0].curve, BEFORE, "before")
     if ok and ok[-1].after > 0:
@@ -71,7 +71,7 @@ def tasks_figure(rows: Sequence[Row], objectives: Sequence[str], title: str, kin
             panels[i].errorbar(places, mean, (below, above), fmt="o-", color=colour, label=label, capsize=3)
         panels[i].set_xticks(range(len(rows)), [_tasks(row) for row in rows])
         panels[i].set_xlabel("training tasks")
-        panels[i].set_ylabel(f"{name} at held-out tasks")
+        panels[i].set_ylabel(literal(f"{name} at held-out tasks"))
         panels[i].legend(fontsize="small")
     if rows:
         _draw_curve(panels[-1], rows[-1].curve_before, BEFORE, "before")
@@ -79,6 +79,11 @@ def tasks_figure(rows: Sequence[Row], objectives: Sequence[str], title: str, kin
         _draw_curve(panels[-1], row.curve_after, f"C{place}", f"learned from {_tasks(row)}")
     _label_curves(panels[-1])
     return _bytes(figure, kind)
+
+
+def literal(text: str) -> str:
+    """A text that shows as it is: between two $ there would be mathematics."""
+    return text.replace("$", r"\$")
 
 
 def _tasks(row: Row) -> str:
@@ -90,7 +95,7 @@ def _panels(number: int, title: str) -> tuple[Figure, list[Axes]]:
 
     figure = Figure(figsize=(4.2 * number, 3.4), layout="constrained")
     panels = list(figure.subplots(1, number, squeeze=False)[0])
-    figure.suptitle(title, fontsize="medium")
+    figure.suptitle(literal(title), fontsize="medium")
     for panel in panels:
         panel.grid(alpha=0.3)
     return figure, panels

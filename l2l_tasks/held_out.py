@@ -6,6 +6,7 @@ Pure functions of results, without any I/O.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -131,16 +132,22 @@ def learning_curve(curves: Sequence[Sequence[float]]) -> LearningCurve:
         return LearningCurve()
     at = np.unique(np.linspace(0, length - 1, min(length, MOST_POINTS)).round().astype(int))
     points = np.array([[curve[i] for i in at] for curve in curves], dtype=float)
-    mean, (low, high) = points.mean(axis=0), band(points)
+    mean, low, high = mean_and_band(points)
     return LearningCurve(at.tolist(), mean.tolist(), low.tolist(), high.tolist())
 
 
-def band(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Confidence interval of the mean over the first axis (Student's t); the mean itself for one sample."""
+def mean_and_band(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean over the first axis and its confidence interval (Student's t); of one sample the value itself.
+
+    Finite for finite samples, however large: learners diverge.
+    """
     from scipy.stats import t  # half a second to import
 
-    n, mean = len(samples), samples.mean(axis=0)
-    if n < 2:
-        return mean, mean
-    half = t.ppf((1 + CONFIDENCE) / 2, n - 1) * samples.std(axis=0, ddof=1) / np.sqrt(n)
-    return mean - half, mean + half
+    scale = 2.0 ** (math.frexp(np.abs(samples).max(initial=1.0))[1] - 1)  # a power of two: exact
+    scaled, n = samples / scale, len(samples)
+    mean, half = scaled.mean(axis=0), np.zeros(samples.shape[1:])
+    if n > 1:
+        half = t.ppf((1 + CONFIDENCE) / 2, n - 1) * scaled.std(axis=0, ddof=1) / np.sqrt(n)
+    most = 0.99 * sys.float_info.max / scale
+    low, high = (np.clip(bound, -most, most) for bound in (mean - half, mean + half))
+    return mean * scale, low * scale, high * scale

@@ -11,7 +11,7 @@ from itertools import groupby
 
 import numpy as np
 
-from l2l_tasks.held_out import LearningCurve, Performance, band
+from l2l_tasks.held_out import LearningCurve, Performance, mean_and_band
 
 FRESH = 0
 """Number of training tasks of a campaign that draws others in every generation."""
@@ -104,8 +104,8 @@ def _estimate(samples: Sequence[Sequence[float]]) -> Estimate | None:
     if not samples:
         return None
     values = np.array(samples, dtype=float)
-    low, high = band(values)
-    return Estimate(len(samples), values.mean(axis=0).tolist(), low.tolist(), high.tolist())
+    mean, low, high = mean_and_band(values)
+    return Estimate(len(samples), mean.tolist(), low.tolist(), high.tolist())
 
 
 def _curve(tests: Sequence[Performance]) -> LearningCurve:

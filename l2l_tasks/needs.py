@@ -20,6 +20,9 @@ def problems(spec: CampaignSpec, options: BaseModel, batch: int) -> list[Problem
         )
     if not _inherits(name):
         return found
+    if spec.tasks.test is not None:
+        message = f"optimizer {name!r} goes on with learners, and a test would begin with an untrained one"
+        found.append(Problem(("tasks", "test"), message))
     if spec.tasks.fresh:
         message = f"optimizer {name!r} goes on with learners at the task that they know: fresh: false"
         found.append(Problem(("tasks", "fresh"), message))

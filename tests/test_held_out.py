@@ -70,3 +70,13 @@ def test_long_curves_are_thinned_out_from_the_first_point_to_the_last() -> None:
     assert len(found.at) == MOST_POINTS
     assert (found.at[0], found.at[-1]) == (0, 4999)
     assert found.mean == found.at
+
+
+@pytest.mark.parametrize("size", [1e200, 1.7e308])
+def test_a_learner_that_diverges_leaves_finite_figures(size: float) -> None:
+    """Guards against a curve whose mean overflows: it could not be stored, and nothing went on."""
+    curves = [[1.0, size * part, -size] for part in (0.3, 1.0, 0.7)]
+    found = learning_curve(curves)
+    assert np.isfinite([found.mean, found.low, found.high]).all()
+    assert found.mean[1] == pytest.approx(size / 3 * 2)
+    assert found.low[1] <= found.mean[1] <= found.high[1]

@@ -34,9 +34,22 @@ Changes = Annotated[
     ),
 ]
 Small = Annotated[bool, typer.Option("--small", help="the small form: what its file says below `small`")]
+
+
+def _in_a_folder(path: Path | None) -> Path | None:
+    """Told before hours of work, not after them."""
+    if path is not None and not path.absolute().parent.is_dir():
+        raise typer.BadParameter(f"there is no folder {path.absolute().parent}")
+    return path
+
+
 Output = Annotated[
-    Path | None, typer.Option("--output", "-o", help="write an HTML page with figures", metavar="FILE")
-]
+    Path | None,
+    typer.Option(
+        "--output", "-o", help="write an HTML page with figures", metavar="FILE", dir_okay=False,
+        callback=_in_a_folder,
+    ),
+]  # fmt: skip
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -62,6 +63,12 @@ def study(connection: Connection, campaign_ids: Sequence[str]) -> Study:
         )
         for campaign in campaigns
     ]
+    twice = [pair for pair, n in Counter((one.tasks, one.seed) for one in learned).items() if n > 1]
+    if twice:
+        raise UserError(
+            f"seed {twice[0][1]} is there more than once with as many tasks: intervals are over "
+            "different seeds"
+        )
     if not any(one.tests for one in learned):
         raise UserError(
             "there is nothing to report: no test on held-out tasks has a result. A campaign makes them with "
@@ -87,4 +94,9 @@ def _compared(campaign: StoredCampaign) -> dict[str, Any]:
         "objectives": campaign.problem["objectives"],
         "optimizers": (campaign.spec.optimizer.name, canonical(campaign.spec.optimizer.options)),
         "tests": (tasks.test, tasks.aggregate),
+        "evaluations per individual": tasks.per_individual * tasks.repeats,
+        "budgets": campaign.spec.budget,
+        "batches": (campaign.batch, campaign.in_flight),
+        "constraints": campaign.spec.constraints,
+        "earlier campaigns": campaign.spec.from_campaign,
     }

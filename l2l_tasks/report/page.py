@@ -52,6 +52,7 @@ def text(study: Study) -> str:
         lines.append("")
     if len(study.campaigns) == 1:
         lines += _tests(study)
+    lines += [f"not finished: {one.row.id}" for one in study.campaigns if one.row.status != "finished"]
     return "\n".join(lines)
 
 

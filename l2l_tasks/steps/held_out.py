@@ -39,13 +39,17 @@ def is_last(previous: Generation | None) -> bool:
 
 
 def with_last_test(
-    campaign: StoredCampaign, previous: Generation | None, verdict: Decision, recommends: bool
+    campaign: StoredCampaign,
+    row: Generation,
+    previous: Generation | None,
+    verdict: Decision,
+    recommends: bool,
 ) -> tuple[dict[str, str], Decision]:
     """A decision to end, put off by one generation that tests what the campaign came to.
 
     Args:
         campaign: the campaign.
-        previous: the generation before.
+        row: the generation; previous: the one before.
         verdict: the decision of the budget.
         recommends: whether the optimizer has parameters to test.
 
@@ -54,7 +58,7 @@ def with_last_test(
     """
     if verdict.proceed or campaign.spec.tasks.test is None or not recommends:
         return {}, verdict
-    if previous is not None and is_last(previous):
+    if previous is not None and is_last(previous) and not row.asked:
         assert previous.summary is not None
         return {}, replace(verdict, reason=previous.summary[LAST])
     reason = verdict.reason or ""

@@ -125,7 +125,7 @@ def _ask(connection: Connection, campaign: StoredCampaign, generation: int) -> b
         optimizer = replace_optimizer(connection, campaign)
     # What an earlier optimizer asked comes on top: the first ask tells many how large their population is.
     number = campaign.in_flight - individuals.untold(connection, campaign.row.id, campaign.first_individual)
-    only_tests = held_out.is_last(last)
+    only_tests = held_out.is_last(last) and campaign.budget == before.budget
     with explained(campaign):
         suggestions = optimizer.ask(number) if number > 0 and not only_tests else []
     parents = _parents(connection, campaign, suggestions)

@@ -125,7 +125,7 @@ def _summarise(
         _done(connection, campaign, coming, optimizer, len(told)),
     )
     recommendation = optimizer.recommend()
-    ending, verdict = held_out.with_last_test(campaign, previous, verdict, recommendation is not None)
+    ending, verdict = held_out.with_last_test(campaign, row, previous, verdict, recommendation is not None)
     summary: dict[str, Any] = {
         "told": len(told),
         "status": {s: sum(t.status == s for t in told) for s in ("ok", "failed", "infeasible")},

@@ -10,6 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from l2l_tasks.figures import literal
+
 
 def population_parquet(rows: Sequence[Mapping[str, Any]], generation: int) -> bytes:
     """One generation's individuals as a Parquet file.
@@ -78,9 +80,9 @@ def fitness_plot(summaries: Sequence[Mapping[str, Any]], title: str) -> bytes:
             linewidth=1,
             label="best so far",
         )
-        panel.set_ylabel(name)
+        panel.set_ylabel(literal(name))
         panel.grid(alpha=0.3)
-    panels[0].set_title(title)
+    panels[0].set_title(literal(title))
     if panels[0].has_data():
         panels[0].legend(fontsize="small")
     panels[-1].set_xlabel("generation")

@@ -54,3 +54,4 @@ def test_figures_are_drawn_with_and_without_curves(curve: list[float] | None) ->
     assert tasks_figure(table(found), ["loss"], "a", "png")[:4] == PNG
     assert held_out_figure(found[0].tests, ["loss"], "a", "png")[:4] == PNG
     assert b"<svg" in held_out_figure([], ["loss"], "a", "svg")
+    assert held_out_figure(found[0].tests, ["cost ($) $ ^^ {"], "$ ^^ {$", "png")[:4] == PNG

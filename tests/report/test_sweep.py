@@ -112,11 +112,19 @@ def test_campaigns_that_do_not_compare_are_refused(
     ctx: Context, local_site: LocalSite, tmp_path: Path
 ) -> None:
     first = runner.run(ctx, spec_of(local_site.name, tmp_path), tmp_path)
+    again = runner.run(ctx, spec_of(local_site.name, tmp_path), tmp_path)
+    more = spec_of(local_site.name, tmp_path)
+    more = more.model_copy(update={"budget": more.budget.model_copy(update={"evaluations": 10_000})})
+    longer = runner.run(ctx, more, tmp_path)
     other = runner.run(ctx, spec_of(local_site.name, tmp_path, aggregate="worst"), tmp_path)
     untested = runner.run(ctx, spec_of(local_site.name, tmp_path, test=None), tmp_path)
     with ctx.engine.begin() as connection:
         with pytest.raises(UserError, match=r"their tests differ"):
             study(connection, [first, other])
+        with pytest.raises(UserError, match=r"budgets differ"):
+            study(connection, [first, longer])
+        with pytest.raises(UserError, match=r"seed 7 is there more than once"):
+            study(connection, [first, again])
         with pytest.raises(UserError, match=r"nothing to report"):
             study(connection, [untested])
 

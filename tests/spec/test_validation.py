@@ -239,6 +239,12 @@ def test_held_out_tasks_must_be_there(base: dict[str, Any], tmp_path: Path) -> N
     assert found(base | own | tested, tmp_path) == {}
     many = {"tasks": {"test": {"tasks": 100_000, "repeats": 3}}}
     assert list(found(base | own | many, tmp_path)) == ["tasks.test"]
+    learners = {"optimizer": {"name": "population_based_training", "options": {"population": 4}}}
+    inherits = base | own | learners | {"tasks": {"fresh": False, "test": {"tasks": 2}}}
+    assert "untrained" in found(inherits, tmp_path)["tasks.test"]
+    (tmp_path / "two.py").write_text(text_with({}))
+    front = found(base | own | {"optimizer": {"name": "nsga2"}} | tested, tmp_path)
+    assert "front" in front["tasks.test"]
     raising = code.replace(
         "def task(self, split, index, seed):",
         "def task(self, split, index, seed):\n        assert split == 'train'",
