@@ -61,10 +61,17 @@ def test_every_environment_is_described_pinned_and_used() -> None:
         assert any(user.split(" ")[0] == name for user in [u for listed in users.values() for u in listed])
 
 
-def test_the_environments_of_this_machine_work(local_site: LocalSite) -> None:
+@pytest.fixture(scope="session")
+def interpreters() -> dict[str, dict[str, str]]:
+    """Those of this machine, looked up before a test's site has a state folder of its own."""
+    return {name: {"python": environment_python(name)} for name in DISTRIBUTION}
+
+
+def test_the_environments_of_this_machine_work(
+    interpreters: dict[str, dict[str, str]], local_site: LocalSite
+) -> None:
     """With the versions that are pinned: the checks import what the optimizees import."""
-    listed = {name: {"python": environment_python(name)} for name in DISTRIBUTION}
-    found = look(local_site, environments=listed)
+    found = look(local_site, environments=interpreters)
     assert [line.split(": ")[0] for line in found] == [
         f"ok   {name}" for name in ["numpy", *sorted(DISTRIBUTION)]
     ]
