@@ -102,6 +102,28 @@ def performance(
     return Performance(after, len(outcomes), len(fitness), fitness[middle], low, high, curve, metrics)
 
 
+def metric_points(
+    objectives: Sequence[str],
+    fitness: Sequence[float],
+    low: Sequence[float],
+    high: Sequence[float],
+    step: int,
+) -> list[tuple[str, float, int]]:
+    """What MLflow is told of fitness at held-out tasks: (metric, value, step); nothing of what is empty."""
+    return [
+        (f"test/{objective}{name}", value, step)
+        for name, values in (("", fitness), ("_low", low), ("_high", high))
+        for objective, value in zip(objectives, values, strict=False)
+    ]
+
+
+def in_words(fitness: Sequence[float], low: Sequence[float], high: Sequence[float]) -> str:
+    """`1.23 (1.1 to 1.4)`, of the first objective; without an interval where there is none."""
+    if not fitness:
+        return "no result"
+    return f"{fitness[0]:.5g}" + (f" ({low[0]:.5g} to {high[0]:.5g})" if low else "")
+
+
 def _means(metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:
     names = set.intersection(*(set(one) for one in metrics)) if metrics else set()
     return {name: math.fsum(one[name] / len(metrics) for one in metrics) for name in sorted(names)}

@@ -176,3 +176,8 @@ class _Reader:
             value = math.inf if special[2].lower() == "inf" else math.nan
             return -value if special[1] == "-" else value
         return text
+
+
+def dump(value: object) -> str:
+    """Plain values as somebody would write them: keys in their order, every language as it is."""
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)

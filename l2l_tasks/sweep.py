@@ -14,6 +14,7 @@ from l2l_tasks import runner, steps, validation
 from l2l_tasks.context import Context
 from l2l_tasks.errors import TrackingError, UserError
 from l2l_tasks.figures import tasks_figure
+from l2l_tasks.held_out import metric_points
 from l2l_tasks.report.gather import Study, study
 from l2l_tasks.runner import Progress, silent
 from l2l_tasks.spec import CampaignSpec
@@ -97,11 +98,10 @@ def _log(ctx: Context, found: Study, key: str) -> None:
 
     names = found.objective_names
     points = [
-        (f"test/{objective}{name}", getattr(row.after, statistic)[i], row.tasks)
+        point
         for row in found.rows
         if row.after is not None
-        for i, objective in enumerate(names)
-        for statistic, name in (("mean", ""), ("low", "_low"), ("high", "_high"))
+        for point in metric_points(names, row.after.mean, row.after.low, row.after.high, row.tasks)
     ]
     figure = tasks_figure(found.rows, names, found.title, "png")
     ended = max(one.row.ended_at for one in found.campaigns if one.row.ended_at is not None)

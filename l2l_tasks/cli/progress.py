@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
+from l2l_tasks.held_out import in_words
+
 LINES_SHOWN, LINE_CHARS = 5, 200
 COLUMNS = f"{'gen':>5} {'best':>12} {'median':>12} {'best so far':>12} {'ok':>5} {'bad':>4} {'s':>7}"
 
@@ -114,10 +116,7 @@ def told_line(detail: dict[str, Any], seconds: float) -> str:
 
 def test_line(test: dict[str, Any]) -> str:
     """One test on held-out tasks; numbers of the first objective."""
-    if not test["fitness"]:
-        return f"test  after {test['after']} generations: no result"
-    low_high = f" ({test['low'][0]:.5g} to {test['high'][0]:.5g})" if test["low"] else ""
-    return f"test  after {test['after']} generations: {test['fitness'][0]:.5g}{low_high}"
+    return f"test  after {test['after']} generations: {in_words(test['fitness'], test['low'], test['high'])}"
 
 
 def _number(values: list[float]) -> str:

@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from rich.console import Console
 from rich.text import Text
+
+from l2l_tasks import spec_yaml
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -195,7 +196,7 @@ def print_details(found: Mapping[str, Any]) -> None:
             console.print(test_line(test), markup=False)
         console.print()
     console.print("specification", style="bold")
-    whole(_yaml(_without_nulls(row["spec"])))
+    whole(spec_yaml.dump(_without_nulls(row["spec"])))
     if len(found["versions"]) > 1:
         console.print("versions of the specification", style="bold")
         for one in found["versions"]:
@@ -222,7 +223,7 @@ def print_found(console: Console, last: Mapping[str, Any]) -> None:
     for title, value in parts.items():
         if value:
             console.print(f"\n{title}", style="bold", markup=False)
-            console.print(_yaml(value), end="", markup=False, soft_wrap=True)
+            console.print(spec_yaml.dump(value), end="", markup=False, soft_wrap=True)
     if front:
         names = "  ".join(f"{name:>12}" for name in last["objectives"])
         console.print(f"\nPareto front\n{'individual':>10}  {names}", style="bold", markup=False)
@@ -232,10 +233,6 @@ def print_found(console: Console, last: Mapping[str, Any]) -> None:
         if len(front) > FRONT_SHOWN:
             console.print(f"and {len(front) - FRONT_SHOWN} more (--json)", markup=False)
     console.print()
-
-
-def _yaml(value: Any) -> str:
-    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
 
 
 def _without_nulls(value: Any) -> Any:

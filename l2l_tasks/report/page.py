@@ -6,9 +6,9 @@ import base64
 from collections.abc import Sequence
 
 import jinja2
-import yaml
 
-from l2l_tasks import figures
+from l2l_tasks import figures, spec_yaml
+from l2l_tasks.held_out import in_words
 from l2l_tasks.learning import FRESH, Estimate, Row
 from l2l_tasks.report.gather import Study
 
@@ -23,15 +23,17 @@ def render(study: Study) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"estimate": estimate, "tasks": tasks}
-    names, shown = study.objective_names, []
+    names = study.objective_names
     if len(study.campaigns) > 1:
-        shown.append(figures.tasks_figure(study.rows, names, study.title, "png"))
+        figure = figures.tasks_figure(study.rows, names, study.title, "png")
     else:
-        shown.append(figures.held_out_figure(study.learned[0].tests, names, study.title, "png"))
+        figure = figures.held_out_figure(study.learned[0].tests, names, study.title, "png")
     return environment.get_template("report.html.j2").render(
         study=study,
-        figures=[base64.b64encode(png).decode() for png in shown],
-        specifications=[(one.row.id, _yaml(one.spec.model_dump(mode="json"))) for one in study.campaigns],
+        figure=base64.b64encode(figure).decode(),
+        specifications=[
+            (one.row.id, spec_yaml.dump(one.spec.model_dump(mode="json"))) for one in study.campaigns
+        ],
     )
 
 
@@ -58,12 +60,9 @@ def text(study: Study) -> str:
 
 def _tests(study: Study) -> Sequence[str]:
     lines = [f"{'generations':>14}  {'first objective at held-out tasks (95 % interval over tasks)':>30}"]
-    for test in study.learned[0].tests:
-        value = "no result"
-        if test.fitness:
-            value = f"{test.fitness[0]:.5g}"
-            value += f" ({test.low[0]:.5g} to {test.high[0]:.5g})" if test.low else ""
-        lines.append(f"{test.after:>14}  {value}")
+    lines += [
+        f"{test.after:>14}  {in_words(test.fitness, test.low, test.high)}" for test in study.learned[0].tests
+    ]
     return [*lines, ""]
 
 
@@ -78,7 +77,3 @@ def estimate(found: Estimate | None, objective: int) -> str:
 def tasks(row: Row) -> str:
     """The number of training tasks in words."""
     return "fresh" if row.tasks == FRESH else str(row.tasks)
-
-
-def _yaml(value: object) -> str:
-    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)

@@ -6,7 +6,6 @@ optimizer is asked for nothing.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -14,9 +13,11 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from l2l_tasks.held_out import UNTRAINED, Outcome, Performance, performance
-from l2l_tasks.planning import Decision, evaluation_seed, judge
+from l2l_tasks.held_out import UNTRAINED, Outcome, Performance, metric_points, performance
+from l2l_tasks.planning import Decision
+from l2l_tasks.steps.asked import evaluations_at
 from l2l_tasks.steps.stored import StoredCampaign
+from l2l_tasks.steps.verdicts import judged
 from l2l_tasks.store import held_out
 from l2l_tasks.store.generations import Generation, NewEvaluation, NewIndividual, ToldIndividual
 from l2l_tasks.store.held_out import HeldOutTest
@@ -33,9 +34,9 @@ class Finished:
     performances: list[Performance]
 
 
-def is_last(previous: Generation | None) -> bool:
-    """Whether a generation only tests what the campaign came to."""
-    return previous is not None and previous.summary is not None and LAST in previous.summary
+def ended_by(previous: Generation | None) -> str | None:
+    """Why, after a generation, only the last test is left; None when more is."""
+    return None if previous is None or previous.summary is None else previous.summary.get(LAST)
 
 
 def with_last_test(
@@ -58,9 +59,9 @@ def with_last_test(
     """
     if verdict.proceed or campaign.spec.tasks.test is None or not recommends:
         return {}, verdict
-    if previous is not None and is_last(previous) and not row.asked:
-        assert previous.summary is not None
-        return {}, replace(verdict, reason=previous.summary[LAST])
+    ended = ended_by(previous)
+    if ended is not None and not row.asked:
+        return {}, replace(verdict, reason=ended)
     reason = verdict.reason or ""
     return {LAST: reason}, replace(verdict, proceed=True, reason=f"{reason}; the last test is left")
 
@@ -93,20 +94,8 @@ def ask(
 
 def _evaluations(campaign: StoredCampaign, index: int) -> list[NewEvaluation]:
     """The evaluations of one test; the seeds are those of every other test, so that they compare."""
-    wanted, seed = campaign.spec.tasks.test, campaign.row.seed
-    assert wanted is not None
-    return [
-        NewEvaluation(
-            individual=index,
-            task_index=task,
-            repeat=repeat,
-            task={"split": "test", "index": task, "seed": seed},
-            seed=evaluation_seed(seed, -1, task, repeat),
-            nonce=secrets.token_hex(8),
-        )
-        for task in range(wanted.tasks)
-        for repeat in range(wanted.repeats)
-    ]
+    plan = campaign.tests
+    return evaluations_at("test", range(plan.per_individual), plan.repeats, campaign.row.seed, index, -1)
 
 
 def finished(connection: Connection, campaign: StoredCampaign) -> Finished:
@@ -114,19 +103,9 @@ def finished(connection: Connection, campaign: StoredCampaign) -> Finished:
     if campaign.spec.tasks.test is None:
         return Finished([], [])
     tests = held_out.finished(connection, campaign.row.id)
-    judged = [
-        judge(
-            one.index,
-            one.params,
-            [(e.status, e.fitness) for e in one.evaluations],
-            campaign.spec.tasks.aggregate,
-            campaign.spec.execution.on_failure,
-            campaign.directions,
-        )
-        for one in tests
-    ]
+    found = [judged(campaign, one) for one in tests]
     return Finished(
-        [ToldIndividual(told.index, told.status, told.fitness) for told in judged],
+        [ToldIndividual(told.index, told.status, told.fitness) for told in found],
         performances(campaign, tests),
     )
 
@@ -141,9 +120,9 @@ def points(
     """
     found = []
     for test in tests:
-        for statistic, name in (("fitness", ""), ("low", "_low"), ("high", "_high")):
-            values = zip(campaign.objective_names, test[statistic], strict=False)
-            found += [(f"test/{objective}{name}", value, test["after"]) for objective, value in values]
+        found += metric_points(
+            campaign.objective_names, test["fitness"], test["low"], test["high"], test["after"]
+        )
         found += [(f"test/metric/{name}", value, test["after"]) for name, value in test["metrics"].items()]
         when = "before" if test["after"] == 0 else "after" if last and test is tests[-1] else None
         if when is not None:

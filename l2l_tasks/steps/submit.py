@@ -6,7 +6,6 @@ the site is prepared; the bundles are put. What the site holds already it skips 
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
@@ -16,8 +15,9 @@ from sqlalchemy import Connection
 from l2l_tasks import needs
 from l2l_tasks.context import Context
 from l2l_tasks.errors import SiteNotOpen, SitePermanentError, UserError
-from l2l_tasks.planning import bundle_name, evaluation_seed
+from l2l_tasks.planning import bundle_name
 from l2l_tasks.steps import held_out, stored
+from l2l_tasks.steps.asked import evaluations_at
 from l2l_tasks.steps.open_site import open_at_site
 from l2l_tasks.steps.optimizer_state import explained, load_optimizer, pack_state, replace_optimizer
 from l2l_tasks.steps.stored import StoredCampaign
@@ -125,7 +125,7 @@ def _ask(connection: Connection, campaign: StoredCampaign, generation: int) -> b
         optimizer = replace_optimizer(connection, campaign)
     # What an earlier optimizer asked comes on top: the first ask tells many how large their population is.
     number = campaign.in_flight - individuals.untold(connection, campaign.row.id, campaign.first_individual)
-    only_tests = held_out.is_last(last) and campaign.budget == before.budget
+    only_tests = held_out.ended_by(last) is not None and campaign.budget == before.budget
     with explained(campaign):
         suggestions = optimizer.ask(number) if number > 0 and not only_tests else []
     parents = _parents(connection, campaign, suggestions)
@@ -162,25 +162,14 @@ def _parents(
 
 def _evaluations(campaign: StoredCampaign, generation: int, s: Suggestion) -> list[NewEvaluation]:
     """The evaluations of a new individual: its tasks, each repeated."""
-    plan, seed = campaign.tasks, campaign.row.seed
+    plan = campaign.tasks
     try:
         indices = plan.indices(generation, s.tasks)
     except ValueError as error:
         raise UserError(
             f"campaign {campaign.row.id}: optimizer {campaign.spec.optimizer.name}: {error}"
         ) from error
-    return [
-        NewEvaluation(
-            individual=s.id,
-            task_index=task,
-            repeat=repeat,
-            task={"split": "train", "index": task, "seed": seed},
-            seed=evaluation_seed(seed, s.id, task, repeat),
-            nonce=secrets.token_hex(8),
-        )
-        for task in indices
-        for repeat in range(plan.repeats)
-    ]
+    return evaluations_at("train", indices, plan.repeats, campaign.row.seed, s.id, s.id)
 
 
 def timeout(campaign: StoredCampaign, median: float | None) -> float:

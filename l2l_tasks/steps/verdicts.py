@@ -15,6 +15,7 @@ from l2l_tasks.steps.optimizer_state import explained
 from l2l_tasks.steps.stored import StoredCampaign
 from l2l_tasks.store import evaluations
 from l2l_tasks.store.evaluations import CompleteIndividual
+from l2l_tasks.store.held_out import HeldOutTest
 from optimizers.base import Evaluated, FloatArray, Observation, Optimizer
 
 
@@ -79,10 +80,9 @@ def tell(campaign: StoredCampaign, optimizer: Optimizer, found: Sequence[Verdict
     )
 
 
-def _verdict(
-    campaign: StoredCampaign, one: CompleteIndividual, names: Sequence[str], measures: Sequence[str]
-) -> Verdict:
-    told = judge(
+def judged(campaign: StoredCampaign, one: CompleteIndividual | HeldOutTest) -> Told:
+    """The verdict on an individual, or a test, by its evaluations alone."""
+    return judge(
         one.index,
         one.params,
         [(e.status, e.fitness) for e in one.evaluations],
@@ -90,6 +90,12 @@ def _verdict(
         campaign.spec.execution.on_failure,
         campaign.directions,
     )
+
+
+def _verdict(
+    campaign: StoredCampaign, one: CompleteIndividual, names: Sequence[str], measures: Sequence[str]
+) -> Verdict:
+    told = judged(campaign, one)
     if told.status != "ok":
         return Verdict(told, {}, (), (), len(one.evaluations))
     metrics = {name: values for i, name in enumerate(names) if (values := _values(one, i)) is not None}
